@@ -1,0 +1,1 @@
+"""The REST admin API under /api/v1."""

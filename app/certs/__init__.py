@@ -1,0 +1,1 @@
+"""From identity to certificate."""

@@ -1,0 +1,1 @@
+"""The control loop: events in, configuration out."""

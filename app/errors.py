@@ -1,0 +1,91 @@
+"""Application errors: one tree, each class with a code, an exit status and an HTTP status.
+
+    MeshError                    (xds.resource)
+    ├── IdentityError     E5001  (xds.policy.identity)
+    ├── ResourceError     E5007  (xds.resource)
+    └── AppError
+        ├── SettingError         E1000   a process option is wrong
+        ├── RightsError          E1006   this machine does not let us do it
+        ├── ObjectError          E3002   an object cannot be read
+        ├── WriteConflict        E3001   somebody else wrote the object first
+        ├── CertificateError     E4014   a certificate could not be issued
+        ├── CaError              E4016   the root is missing, damaged or expired
+        ├── InjectionError       E6108   a Pod cannot be given a sidecar
+        ├── UnreachableError     E1007   the control plane does not answer
+        └── NotFoundError        E3003   no such thing
+
+Each docstring is the text of ``osm support error-info``; docs/errors.md is generated from it. Expected
+outcomes (skip, rejected, nack) are values, not errors.
+"""
+
+from __future__ import annotations
+
+from xds.resource import MeshError
+
+
+class AppError(MeshError):
+    """Base of the application's errors."""
+
+    code = "E1000"
+    exit_status = 1
+    http_status = 500
+
+
+class SettingError(AppError):
+    """A process option is missing or wrong; the message names the flag and a value that would do."""
+
+    code = "E1000"
+    http_status = 400
+
+
+class RightsError(AppError):
+    """This machine does not allow what was asked; the message names the right or program that is missing."""
+
+    code = "E1006"
+
+
+class UnreachableError(AppError):
+    """The control plane or a sidecar does not answer; the message says where it was looked for."""
+
+    code = "E1007"
+    http_status = 502
+
+
+class NotFoundError(AppError):
+    """There is no such object, proxy or container; the message names what exists."""
+
+    code = "E3003"
+    http_status = 404
+
+
+class ObjectError(AppError):
+    """An object cannot be read; the message names the object, the field and a value that would do."""
+
+    code = "E3002"
+    http_status = 400
+
+
+class WriteConflict(AppError):  # noqa: N818 the name of the outcome in Kubernetes
+    """Somebody else wrote or deleted the object first; read it again and retry."""
+
+    code = "E3001"
+    http_status = 409
+
+
+class CertificateError(AppError):
+    """A certificate could not be issued; running workloads keep the one they have, and it is tried again."""
+
+    code = "E4014"
+
+
+class CaError(AppError):
+    """The mesh's root is missing, damaged or expired; the message names the Secret or file to repair."""
+
+    code = "E4016"
+
+
+class InjectionError(AppError):
+    """A Pod cannot be given a sidecar; the message names the annotation, container or field to change."""
+
+    code = "E6108"
+    http_status = 400

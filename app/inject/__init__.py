@@ -1,0 +1,1 @@
+"""Pure: a Pod, the decision, the edited Pod."""

@@ -1,0 +1,1 @@
+"""Pure: objects to snapshot to policy."""

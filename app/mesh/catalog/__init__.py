@@ -1,0 +1,1 @@
+"""From a snapshot to what one profile may do; one question per file."""

@@ -1,0 +1,161 @@
+"""The whole mesh at one revision, in frozen parts.
+
+``refresh`` makes it from objects; policies, injection, API and CLI read it. A refresh replaces only the parts
+whose inputs changed, so "is it the same object?" is a sound and cheap key for everything derived from a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.objects.config import MeshConfigSpec
+from app.objects.meta import Rejected
+from xds.policy.http import HttpMatch
+from xds.policy.identity import Issuers, ServiceIdentity
+from xds.policy.service import Endpoint, MeshService, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshPod:
+    """A Pod with a sidecar in a monitored namespace that has not finished and is not on the host's network."""
+
+    namespace: str
+    name: str
+    uid: str
+    uuid: str
+    identity: ServiceIdentity
+    workload: Workload
+    scrape: bool
+    services: tuple[MeshService, ...]
+    """Mesh services it backs; sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Workloads:
+    """Pods by sidecar UUID, and namespaces of the mesh with their metadata as injection needs it."""
+
+    pods: Mapping[str, MeshPod]
+    namespaces: Mapping[str, MeshNamespace]
+    """Monitored namespaces only."""
+    headless_twins: frozenset[str] = frozenset()
+    """UUIDs that more than one Pod carries: none of those Pods is served (E5002)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshNamespace:
+    """A monitored namespace: what injection decides by. Annotation values are raw, None when absent."""
+
+    name: str
+    ignored: bool
+    injection: str | None
+    metrics: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceView:
+    """One mesh service with what policy needs of it; no endpoint addresses unless it is headless."""
+
+    service: MeshService
+    addresses: tuple[str, ...]
+    """What a client dials (data-plane 3.7), sorted numerically; empty: nothing can dial it."""
+    identities: tuple[ServiceIdentity, ...]
+    """Accounts of the Pods behind it; sorted; may be empty."""
+    created: datetime | None
+    """Creation of the Service, for ties: the oldest wins, then the name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Services:
+    """All mesh services, sorted by service; indexes into the same views."""
+
+    views: tuple[ServiceView, ...]
+    by_service: Mapping[MeshService, ServiceView]
+    by_parent: Mapping[str, tuple[ServiceView, ...]]
+    """``<namespace>/<name>`` of the Service → its views; a Service of the mesh without ports has an empty tuple."""
+    by_identity: Mapping[ServiceIdentity, tuple[MeshService, ...]]
+    """Services behind which the identity stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRule:
+    """One TrafficTarget, resolved: sources may reach the destination's services (data-plane 4.2).
+
+    ``ports`` None: its rules name no TCPRoute, so HTTP is not restricted and TCP not granted. ``any_port``:
+    a TCPRoute without ports. ``matches`` are the HTTP matches of its route groups, sorted and distinct.
+    """
+
+    name: str
+    """``<namespace>/<name>`` of the TrafficTarget."""
+    destination: ServiceIdentity
+    sources: tuple[ServiceIdentity, ...]
+    matches: tuple[HttpMatch, ...]
+    ports: frozenset[int] | None
+    any_port: bool = False
+
+    def admits_http(self, port: int) -> bool:
+        """True when HTTP on the target port is not excluded by its TCPRoutes."""
+        return self.ports is None or self.any_port or port in self.ports
+
+    def admits_tcp(self, port: int) -> bool:
+        """True when a TCPRoute of it admits the target port."""
+        return self.ports is not None and (self.any_port or port in self.ports)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """One TrafficSplit in force: the root's name and its backends with weight > 0, sorted by name."""
+
+    name: str
+    namespace: str
+    root: str
+    backends: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rules:
+    """Access and splits in force, sorted by name, with the indexes policy needs."""
+
+    access: tuple[AccessRule, ...]
+    by_source: Mapping[ServiceIdentity, tuple[AccessRule, ...]]
+    by_destination: Mapping[ServiceIdentity, tuple[AccessRule, ...]]
+    splits: Mapping[str, Split]
+    """By root, ``<namespace>/<name>``."""
+    splits_of_backend: Mapping[str, tuple[Split, ...]]
+    """By backend, ``<namespace>/<name>``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EndpointTable:
+    """Ready (and draining) endpoints with sidecars, per mesh service, sorted.
+
+    A service's tuple is the same object as in the snapshot before when its endpoints did not change.
+    """
+
+    by_service: Mapping[MeshService, tuple[Endpoint, ...]]
+
+    def endpoints(
+        self, service: MeshService, identities: tuple[ServiceIdentity, ...] | None
+    ) -> tuple[Endpoint, ...]:
+        """Endpoints whose workload runs as one of the identities; None means all of them."""
+        found = self.by_service.get(service, ())
+        if identities is None or all(endpoint.identity in identities for endpoint in found):
+            return found
+        return tuple(endpoint for endpoint in found if endpoint.identity in identities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MeshSnapshot:
+    """One revision of the mesh. Policy depends on config, issuers, services and rules, and on nothing else."""
+
+    revision: int
+    config: MeshConfigSpec
+    issuers: Issuers
+    dns_suffix: str
+    workloads: Workloads
+    services: Services
+    rules: Rules
+    endpoints: EndpointTable
+    rejected: tuple[Rejected, ...]
+    """Sorted: what is not in force, from sources and from resolving references."""

@@ -1,0 +1,132 @@
+"""What all Kubernetes objects share: metadata, keys, label selectors, and the reason one was rejected.
+
+Objects are parsed once at the edge into frozen views that hold only the fields the mesh reads; everything
+else of the raw object is dropped, so two versions that differ in nothing we read compare equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+MONITORED_BY_LABEL = "openservicemesh.io/monitored-by"
+IGNORE_LABEL = "openservicemesh.io/ignore"
+INJECTION_ANNOTATION = "openservicemesh.io/sidecar-injection"
+METRICS_ANNOTATION = "openservicemesh.io/metrics"
+PROXY_UUID_LABEL = "osm-proxy-uuid"
+
+RawObject = dict[str, Any]
+"""A Kubernetes object as JSON; edited for writing, never read outside ``scheme.decode``."""
+
+NullAsDict = BeforeValidator(lambda value: {} if value is None else value)
+NullAsTuple = BeforeValidator(lambda value: () if value is None else value)
+StringMap = Annotated[dict[str, str], NullAsDict]
+
+
+class ObjectKind(StrEnum):
+    """Kinds the mesh reads, by their Kubernetes names."""
+
+    NAMESPACE = "Namespace"
+    POD = "Pod"
+    SERVICE = "Service"
+    ENDPOINTS = "Endpoints"
+    ENDPOINT_SLICE = "EndpointSlice"
+    SERVICE_ACCOUNT = "ServiceAccount"
+    SECRET = "Secret"  # noqa: S105 a kind, not a credential
+    MESH_CONFIG = "MeshConfig"
+    TRAFFIC_TARGET = "TrafficTarget"
+    HTTP_ROUTE_GROUP = "HTTPRouteGroup"
+    TCP_ROUTE = "TCPRoute"
+    TRAFFIC_SPLIT = "TrafficSplit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ObjectKey:
+    """Which object; ``namespace`` is empty for cluster-scoped kinds."""
+
+    kind: ObjectKind
+    namespace: str = ""
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.path}"
+
+    @property
+    def path(self) -> str:
+        """``<namespace>/<name>``, or the name alone for cluster-scoped kinds."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Rejected:
+    """An object, or a part of one, that is not in force; shown by API, CLI, log and metric."""
+
+    where: str
+    """``file:line`` or ``<Kind> <namespace>/<name>``."""
+    field: str = ""
+    """Path of the offending field, such as ``spec.backends[0].weight``; empty when the whole object is meant."""
+    reason: str
+    """One sentence: what is wrong, and what to do."""
+    code: str
+    """Error code, such as E2007."""
+
+    def __str__(self) -> str:
+        place = f"{self.where}: {self.field}" if self.field else self.where
+        return f"{place}: {self.reason} ({self.code})"
+
+
+class KubeModel(BaseModel):
+    """Base of all views: frozen, camelCase outside, unknown fields ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class OwnerReference(KubeModel):
+    """The object that made this one."""
+
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool = False
+
+
+class ObjectMeta(KubeModel):
+    """Metadata the mesh reads; resourceVersion and managedFields are left out on purpose."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    labels: StringMap = Field(default_factory=dict)
+    annotations: StringMap = Field(default_factory=dict)
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    owner_references: Annotated[tuple[OwnerReference, ...], NullAsTuple] = ()
+
+
+class KubeObject(KubeModel):
+    """An object with metadata; ``kind`` is fixed by each subclass in ``scheme``."""
+
+    metadata: ObjectMeta = Field(default_factory=ObjectMeta)
+
+    @property
+    def name(self) -> str:
+        """metadata.name."""
+        return self.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        """metadata.namespace."""
+        return self.metadata.namespace
+
+
+def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """True when the selector is not empty and every pair of it is among the labels."""
+    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())

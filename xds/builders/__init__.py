@@ -1,0 +1,1 @@
+"""Policy values to Envoy messages: pure functions, one spec in, one resource out."""

@@ -1,0 +1,1 @@
+"""The gRPC edge: streams, threads and certificates around the protocol."""

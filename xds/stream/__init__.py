@@ -1,0 +1,1 @@
+"""The xDS protocol without I/O: requests and updates in, pushes out."""
