@@ -14,8 +14,8 @@
         ├── UnreachableError     E1007   the control plane does not answer
         └── NotFoundError        E3003   no such thing
 
-Each docstring is the text of ``osm support error-info``; docs/errors.md is generated from it. Expected
-outcomes (skip, rejected, nack) are values, not errors.
+Each docstring is the text of ``osm support error-info``; docs/errors.md is generated from it.
+Expected outcomes (skip, rejected, nack) are values, not errors.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class AppError(MeshError):
 
 
 class SettingError(AppError):
-    """A process option is missing or wrong; the message names the flag and a value that would do."""
+    """A process option is missing or wrong; the message names it and a value that would do."""
 
     code = "E1000"
     http_status = 400
 
 
 class RightsError(AppError):
-    """This machine does not allow what was asked; the message names the right or program that is missing."""
+    """This machine lacks a right or a program; the message names it."""
 
     code = "E1006"
 
 
 class UnreachableError(AppError):
-    """The control plane or a sidecar does not answer; the message says where it was looked for."""
+    """The control plane or a sidecar does not answer; the message says where it was tried."""
 
     code = "E1007"
     http_status = 502
@@ -59,7 +59,7 @@ class NotFoundError(AppError):
 
 
 class ObjectError(AppError):
-    """An object cannot be read; the message names the object, the field and a value that would do."""
+    """An object cannot be read; the message names object, field and a value that would do."""
 
     code = "E3002"
     http_status = 400
@@ -73,19 +73,19 @@ class WriteConflict(AppError):  # noqa: N818 the name of the outcome in Kubernet
 
 
 class CertificateError(AppError):
-    """A certificate could not be issued; running workloads keep the one they have, and it is tried again."""
+    """A certificate could not be issued; workloads keep what they have, and it is tried again."""
 
     code = "E4014"
 
 
 class CaError(AppError):
-    """The mesh's root is missing, damaged or expired; the message names the Secret or file to repair."""
+    """The mesh's root is missing, damaged or expired; the message names the Secret to repair."""
 
     code = "E4016"
 
 
 class InjectionError(AppError):
-    """A Pod cannot be given a sidecar; the message names the annotation, container or field to change."""
+    """A Pod cannot be given a sidecar; the message names the annotation or field to change."""
 
     code = "E6108"
     http_status = 400

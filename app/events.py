@@ -1,4 +1,4 @@
-"""What happens in the mesh, as values on the loop's one queue: objects changed, proxies came and went.
+"""What happens in the mesh, as values on the loop's one queue: objects, proxies, certificates.
 
 Everything that returns upstream comes back as an event, never as a call into a higher layer.
 """
@@ -31,7 +31,7 @@ class ObjectDeleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceChecked:
-    """All that is wrong with one source (a file, or one object of the API server) now; replaces what was.
+    """All that is wrong with one source (a file, or one object) now; replaces what was.
 
     A rejected object that was good before stays in force as it was: bad input changes nothing.
     """

@@ -1,6 +1,7 @@
-"""Every boundary of the application as a Protocol, on one page, and ``Compute``, which bundles them.
+"""Every boundary of the application as a Protocol, on one page; ``Compute`` bundles them.
 
-To the mesh, a cluster and one machine differ only in the ``Compute`` that the CLI hands to ``Runtime``.
+To the mesh, a cluster and one machine differ only in the ``Compute`` that the CLI hands to
+``Runtime``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class ObjectSource(Protocol):
 
 
 class ObjectWriter(Protocol):
-    """Where objects are written to. All calls may block; never called from the loop thread."""
+    """Where objects are written to. Calls may block; never called from the loop thread."""
 
     def read(self, key: ObjectKey) -> RawObject | None:
         """The object, or None where there is none."""
@@ -59,7 +60,7 @@ class ObjectWriter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRequest:
-    """What to certify. Names are complete; ``common_name`` is None where it would exceed 64 characters."""
+    """What to certify; names are complete."""
 
     common_name: str | None
     dns_names: tuple[str, ...]

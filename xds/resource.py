@@ -1,8 +1,9 @@
 """Words that all of ``xds`` shares: errors, resource kinds, resources and sets of resources.
 
-A builder turns one frozen spec into one :class:`Resource`. Resources that several proxies share live in a
-:class:`Layer`; a proxy's configuration is a :class:`ResourceSet`, a union of layers. Versions are content
-hashes, so equal content has equal versions after a restart and on every replica (data-plane 7.6).
+A builder turns one frozen spec into one :class:`Resource`. Resources that several proxies share
+live in a :class:`Layer`; a proxy's configuration is a :class:`ResourceSet`, a union of layers.
+Versions are content hashes, so equal content has equal versions after a restart and on every
+replica (data-plane 7.6).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _VERSION_BYTES = 12
 
 
 class MeshError(Exception):
-    """Something the mesh was asked to do cannot be done; ``str`` says what, where and what to do."""
+    """What was asked cannot be done; ``str`` says what, where and what to do."""
 
     code = "E5000"
 
 
 class ResourceError(MeshError):
-    """A set of resources contradicts itself; the docstring's user is the developer of a builder."""
+    """A set of resources contradicts itself; the proxy keeps its last good set."""
 
     code = "E5007"
 
@@ -71,8 +72,8 @@ _KINDS_BY_URL = {kind.type_url: kind for kind in ResourceKind}
 class Resource:
     """One Envoy configuration item; identity is its equality, because caches share it.
 
-    ``body`` is the deterministic serialization of the message, ``version`` a hash of it. ``repr`` hides the
-    body: a secret's body holds a private key.
+    ``body`` is the deterministic serialization of the message, ``version`` a hash of it. ``repr``
+    hides the body: a secret's body holds a private key.
     """
 
     kind: ResourceKind
@@ -116,7 +117,7 @@ class Layer:
     def versions(self) -> Mapping[ResourceKind, str]:
         """Per kind, the hash of the sorted (name, version) pairs; "" for a kind the layer lacks."""
         return {
-            kind: _digest(f"{name}\0{r.version}\0".encode() for name, r in named.items()) if named else ""
+            kind: _digest(f"{n}\0{r.version}\0".encode() for n, r in named.items()) if named else ""
             for kind, named in self._by_kind.items()
         }
 
@@ -127,7 +128,8 @@ EMPTY_LAYER = Layer(())
 class ResourceSet:
     """All that one proxy is configured with: a union of layers, immutable.
 
-    A name may stand in one layer only (assembly guarantees it). Sets of equal profiles are the same object.
+    A name may stand in one layer only (assembly guarantees it). Proxies of one profile share the
+    set.
     """
 
     __slots__ = ("__dict__", "layers")

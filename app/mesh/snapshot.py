@@ -1,7 +1,8 @@
 """The whole mesh at one revision, in frozen parts.
 
-``refresh`` makes it from objects; policies, injection, API and CLI read it. A refresh replaces only the parts
-whose inputs changed, so "is it the same object?" is a sound and cheap key for everything derived from a part.
+``refresh`` makes it from objects; policies, injection, API and CLI read it. A refresh replaces only
+the parts whose inputs changed, so "is it the same object?" is a sound and cheap key for everything
+derived from a part.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from xds.policy.service import Endpoint, MeshService, Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshPod:
-    """A Pod with a sidecar in a monitored namespace that has not finished and is not on the host's network."""
+    """A Pod with a sidecar in a monitored namespace, not finished, not on the host's network."""
 
     namespace: str
     name: str
@@ -34,7 +35,7 @@ class MeshPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Workloads:
-    """Pods by sidecar UUID, and namespaces of the mesh with their metadata as injection needs it."""
+    """UUIDs that more than one Pod carries: none of those Pods is served (E5002)."""
 
     pods: Mapping[str, MeshPod]
     namespaces: Mapping[str, MeshNamespace]
@@ -45,7 +46,7 @@ class Workloads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshNamespace:
-    """A monitored namespace: what injection decides by. Annotation values are raw, None when absent."""
+    """A monitored namespace: what injection decides by. Values are raw, None when absent."""
 
     name: str
     ignored: bool
@@ -55,7 +56,7 @@ class MeshNamespace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceView:
-    """One mesh service with what policy needs of it; no endpoint addresses unless it is headless."""
+    """What a client dials (data-plane 3.7), sorted; empty: nothing can dial it."""
 
     service: MeshService
     addresses: tuple[str, ...]
@@ -73,7 +74,7 @@ class Services:
     views: tuple[ServiceView, ...]
     by_service: Mapping[MeshService, ServiceView]
     by_parent: Mapping[str, tuple[ServiceView, ...]]
-    """``<namespace>/<name>`` of the Service → its views; a Service of the mesh without ports has an empty tuple."""
+    """``<namespace>/<name>`` of a Service to its views; an empty tuple for one without ports."""
     by_identity: Mapping[ServiceIdentity, tuple[MeshService, ...]]
     """Services behind which the identity stands."""
 
@@ -82,8 +83,9 @@ class Services:
 class AccessRule:
     """One TrafficTarget, resolved: sources may reach the destination's services (data-plane 4.2).
 
-    ``ports`` None: its rules name no TCPRoute, so HTTP is not restricted and TCP not granted. ``any_port``:
-    a TCPRoute without ports. ``matches`` are the HTTP matches of its route groups, sorted and distinct.
+    ``ports`` None: its rules name no TCPRoute, so HTTP is not restricted and TCP not granted.
+    ``any_port``: a TCPRoute without ports. ``matches`` are the HTTP matches of its route groups,
+    sorted and distinct.
     """
 
     name: str
@@ -105,7 +107,7 @@ class AccessRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """One TrafficSplit in force: the root's name and its backends with weight > 0, sorted by name."""
+    """One TrafficSplit in force: its root and its backends with weight > 0, sorted by name."""
 
     name: str
     namespace: str
@@ -130,7 +132,8 @@ class Rules:
 class EndpointTable:
     """Ready (and draining) endpoints with sidecars, per mesh service, sorted.
 
-    A service's tuple is the same object as in the snapshot before when its endpoints did not change.
+    A service's tuple is the same object as in the snapshot before when its endpoints did not
+    change.
     """
 
     by_service: Mapping[MeshService, tuple[Endpoint, ...]]
@@ -147,7 +150,7 @@ class EndpointTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MeshSnapshot:
-    """One revision of the mesh. Policy depends on config, issuers, services and rules, and on nothing else."""
+    """One revision of the mesh. Policy depends on config, issuers, services and rules alone."""
 
     revision: int
     config: MeshConfigSpec

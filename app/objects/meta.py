@@ -1,7 +1,8 @@
-"""What all Kubernetes objects share: metadata, keys, label selectors, and the reason one was rejected.
+"""What all Kubernetes objects share: metadata, keys, selectors, and why one was rejected.
 
-Objects are parsed once at the edge into frozen views that hold only the fields the mesh reads; everything
-else of the raw object is dropped, so two versions that differ in nothing we read compare equal.
+Objects are parsed once at the edge into frozen views that hold only the fields the mesh reads;
+everything else of the raw object is dropped, so two versions that differ in nothing we read compare
+equal.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Rejected:
     where: str
     """``file:line`` or ``<Kind> <namespace>/<name>``."""
     field: str = ""
-    """Path of the offending field, such as ``spec.backends[0].weight``; empty when the whole object is meant."""
+    """Path such as ``spec.backends[0].weight``; empty when the whole object is meant."""
     reason: str
     """One sentence: what is wrong, and what to do."""
     code: str

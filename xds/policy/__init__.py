@@ -1,1 +1,1 @@
-"""The contract between application and Envoy: what a proxy may do, in frozen values and neutral words."""
+"""The contract between application and Envoy: what a proxy may do, in frozen values."""

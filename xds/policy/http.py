@@ -1,4 +1,4 @@
-"""HTTP matches and the requests they match, in one vocabulary for policy, builders and explanations.
+"""HTTP matches and the requests they match, in one vocabulary for policy and builders.
 
 Specification: data-plane 4.3. Paths and header values are RE2 patterns that match in full.
 """

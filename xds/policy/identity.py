@@ -1,7 +1,7 @@
 """Who a workload is: service identities, proxies, and the names certificates give them.
 
-Specification: data-plane 1.1 to 1.3 and 7.2. A namespace never contains a dot, a service account may; so
-identities are cut at the last dot, and URIs are built from parts, never by replacing dots.
+Specification: data-plane 1.1 to 1.3 and 7.2. A namespace never contains a dot, a service account
+may; so identities are cut at the last dot, and URIs are built from parts, never by replacing dots.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ServiceIdentity:
         """The identity written ``<account>.<namespace>``, cut at the last dot."""
         account, dot, namespace = text.rpartition(".")
         if not dot or not account or not namespace:
-            raise IdentityError(f"{text!r} is not an identity of the form <service account>.<namespace>")
+            raise IdentityError(f"{text!r} is not of the form <service account>.<namespace>")
         return cls(namespace=namespace, service_account=account)
 
 
@@ -85,7 +85,7 @@ class Issuer:
         return f"{identity}.{self.trust_domain}"
 
     def uri(self, identity: ServiceIdentity) -> str:
-        """``spiffe://<trust domain>/<account>/<namespace>``: account first, as peers of a mixed mesh expect."""
+        """``spiffe://<trust domain>/<account>/<namespace>``: account first, as old peers expect."""
         return f"spiffe://{self.trust_domain}/{identity.service_account}/{identity.namespace}"
 
     def proxy_dns_name(self, proxy: ProxyId) -> str:
@@ -107,9 +107,9 @@ class Issuers:
     validating: Issuer = Issuer()
 
     def subject_names(self, identities: Iterable[ServiceIdentity]) -> tuple[SubjectName, ...]:
-        """Names of the identities, signing form sorted, then validating form sorted where it differs."""
+        """Names of the identities: signing form sorted, then validating form where it differs."""
         ordered = sorted(set(identities))
-        issuers = (self.signing,) if self.signing == self.validating else (self.signing, self.validating)
+        issuers = dict.fromkeys((self.signing, self.validating))
         return tuple(
             name for issuer in issuers for name in sorted(issuer.subject_name(i) for i in ordered)
         )
@@ -117,13 +117,14 @@ class Issuers:
     def parse_proxy(self, dns_names: Iterable[str], uris: Iterable[str]) -> ProxyId:
         """The proxy a verified xDS client certificate names.
 
-        The DNS name decides; where both issuers use SPIFFE, the one URI must name the same proxy (7.2, 3).
+        The DNS name decides; where both issuers use SPIFFE, the one URI must name the same proxy
+        (7.2, row 3).
         Raises :class:`IdentityError`.
         """
         names = list(dns_names)
         found = [p for p in (self._parse_dns(name) for name in names) if p is not None]
         if len(set(found)) != 1:
-            raise IdentityError(f"client certificate with names {names!r} does not name one sidecar")
+            raise IdentityError(f"client certificate of {names!r} does not name one sidecar")
         if self.signing.spiffe and self.validating.spiffe:
             self._check_uris(found[0], list(uris))
         return found[0]
@@ -131,7 +132,9 @@ class Issuers:
     def _check_uris(self, proxy: ProxyId, uris: list[str]) -> None:
         accepted = {self.signing.proxy_uri(proxy), self.validating.proxy_uri(proxy)}
         if len(uris) != 1 or uris[0] not in accepted:
-            raise IdentityError(f"client certificate of {proxy} has URIs {uris!r}, expected one of {accepted!r}")
+            raise IdentityError(
+                f"client certificate of {proxy} has URIs {uris!r}, expected one of {accepted!r}"
+            )
 
     def _parse_dns(self, name: str) -> ProxyId | None:
         domains = {self.signing.trust_domain, self.validating.trust_domain}

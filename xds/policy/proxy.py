@@ -1,7 +1,7 @@
 """What makes proxies equal, all that equal proxies may do, and the secrets they are given.
 
-Specification: data-plane 5.12 and 7.8. What is true of a single Pod (its name, its address) goes into its
-bootstrap, never in here: replicas share everything on this page.
+Specification: data-plane 5.12 and 7.8. What is true of a single Pod (its name, its address) goes
+into its bootstrap, never in here: replicas share everything on this page.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xds.policy.traffic import Inbound, Outbound
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsParameters:
-    """Bounds of the mesh's TLS; empty lists mean Envoy's own defaults. Versions as Envoy writes them."""
+    """Bounds of the mesh's TLS, versions as Envoy writes them; empty lists mean its defaults."""
 
     min_version: str = "TLSv1_2"
     max_version: str = "TLSv1_3"

@@ -1,7 +1,7 @@
 """Mesh services and their endpoints: the destinations a policy speaks of.
 
-Specification: data-plane 3.1 and 3.6. A mesh service is one port of one Service (per host name where the
-Service is headless).
+Specification: data-plane 3.1 and 3.6. A mesh service is one port of one Service (per host name
+where the Service is headless).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class MeshService:
         ``local`` adds the short name, which only clients of the same namespace (and servers) use.
         """
         qualified = f"{self.host}.{self.namespace}"
-        zone = dns_suffix.split(".")[0]
+        zone = dns_suffix.partition(".")[0]
         names = [qualified, f"{qualified}.svc", f"{qualified}.svc.{zone}", self.fqdn(dns_suffix)]
         unique = dict.fromkeys([self.host, *names] if local else names)
         return tuple(form for name in unique for form in (name, f"{name}:{self.port}"))
@@ -86,7 +86,7 @@ class Endpoint:
     address: str
     port: int
     draining: bool = False
-    """True for an endpoint that still serves but terminates: existing requests finish, no new ones come."""
+    """True while it terminates: existing requests finish, no new ones come."""
     pod: str
     workload: Workload
     identity: ServiceIdentity

@@ -1,7 +1,8 @@
 """What traffic a proxy may send and receive: outbound and inbound policy.
 
-Specification: data-plane 3, 4 and 5.4 to 5.9. Every tuple is sorted (5.13) unless it says otherwise, so that
-equal policy is equal bytes. Parts that many proxies share are the same objects: builders cache by them.
+Specification: data-plane 3, 4 and 5.4 to 5.9. Every tuple is sorted (5.13) unless it says
+otherwise, so that equal policy is equal bytes. Parts that many proxies share are the same objects:
+builders cache by them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from xds.policy.service import MeshService
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A mesh service this proxy may call: one cluster, with its endpoints and the names its servers must prove.
+    """A mesh service this proxy may call: a cluster, its endpoints, the names servers must prove.
 
     It says nothing of the caller's identity, so that all callers share the cluster.
     """
@@ -37,7 +38,7 @@ class WeightedUpstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRule:
-    """How traffic to one dialled service is spread: its own cluster alone, or a TrafficSplit's backends."""
+    """How traffic to a dialled service is spread: its own cluster, or a TrafficSplit's backends."""
 
     service: MeshService
     upstreams: tuple[WeightedUpstream, ...]
@@ -80,7 +81,10 @@ class DeniedPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """All traffic that may leave a proxy. Each (port, address) stands once in http, tcp and denied together."""
+    """All traffic that may leave a proxy.
+
+    Each (port, address) stands once in http, tcp and denied together.
+    """
 
     upstreams: tuple[Upstream, ...]
     """Every service that a rule of http or tcp names, sorted by cluster name; unique."""
@@ -104,8 +108,9 @@ class InboundRule:
 class InboundHost:
     """A virtual host of a served HTTP port: the service itself, or a split's root that it backs.
 
-    ``service`` gives the local cluster; ``rules`` are in canonical order (5.13), with distinct matches; no
-    rules: the host answers 404 to everybody. A rule always has principals or None, never an empty tuple.
+    ``service`` gives the local cluster; ``rules`` are in canonical order (5.13), with distinct
+    matches; no rules: the host answers 404 to everybody. A rule always has principals or None,
+    never an empty tuple.
     """
 
     service: MeshService
@@ -129,7 +134,7 @@ class InboundHttpPort:
     chains: tuple[InboundHttp, ...]
     hosts: tuple[InboundHost, ...]
     normalize_paths: bool
-    """True when a rule names a path: then ``//``, ``..`` and escaped slashes are resolved before matching (4.3)."""
+    """True when a rule names a path: ``//``, ``..``, escaped slashes are resolved first (4.3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the gRPC server asks of the application, as Protocols: configuration, admission, and who hears of it.
+"""What the gRPC server asks of the application: configuration, admission, and who hears of it.
 
 All methods are called from stream threads: they must be thread-safe and quick, and raise nothing.
 """
