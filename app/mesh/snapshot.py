@@ -35,12 +35,12 @@ class MeshPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Workloads:
-    """UUIDs that more than one Pod carries: none of those Pods is served (E5002)."""
+    """Pods by sidecar UUID, and the mesh's namespaces as injection needs them."""
 
     pods: Mapping[str, MeshPod]
     namespaces: Mapping[str, MeshNamespace]
     """Monitored namespaces only."""
-    headless_twins: frozenset[str] = frozenset()
+    duplicate_uuids: frozenset[str] = frozenset()
     """UUIDs that more than one Pod carries: none of those Pods is served (E5002)."""
 
 
@@ -56,7 +56,7 @@ class MeshNamespace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceView:
-    """What a client dials (data-plane 3.7), sorted; empty: nothing can dial it."""
+    """One mesh service as policy needs it; no endpoint addresses unless it is headless."""
 
     service: MeshService
     addresses: tuple[str, ...]
