@@ -65,6 +65,10 @@ class ServiceView:
     """Accounts of the Pods behind it; sorted; may be empty."""
     created: datetime | None
     """Creation of the Service, for ties: the oldest wins, then the name."""
+    port_name: str = ""
+    """Name of the Service port; a split's backend without the root's port number is found by it."""
+    share: int = 1
+    """Weight among the views of one Service port that lead to different targets (data-plane 3.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
