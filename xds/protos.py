@@ -1,0 +1,334 @@
+"""The only door to generated messages: ``google.protobuf``, ``envoy.*`` and ``xds.*``.
+
+Everyone in ``xds`` who builds or reads a message imports its type here, by Envoy's own name; where
+two packages share a name, one of them has a longer one here. ``pack`` and ``serialize`` are
+deterministic, because versions are hashes of bytes (data-plane 5.13 and appendix E). ``to_json`` is
+what people see: it never shows a private key.
+"""
+
+from __future__ import annotations
+
+from typing import Any as Untyped
+
+from envoy.config.accesslog.v3.accesslog_pb2 import (
+    AccessLog,
+    AccessLogFilter,
+    ResponseFlagFilter,
+    RuntimeFilter,
+)
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
+from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.core.v3.address_pb2 import Address, CidrRange, SocketAddress
+from envoy.config.core.v3.base_pb2 import (
+    DataSource,
+    HeaderValue,
+    HeaderValueOption,
+    Locality,
+    Metadata,
+    Node,
+    RoutingPriority,
+    RuntimeFractionalPercent,
+    RuntimeUInt32,
+    TrafficDirection,
+    TransportSocket,
+)
+from envoy.config.core.v3.config_source_pb2 import (
+    AggregatedConfigSource,
+    ApiConfigSource,
+    ApiVersion,
+    ConfigSource,
+    PathConfigSource,
+)
+from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
+from envoy.config.core.v3.grpc_service_pb2 import GrpcService
+from envoy.config.core.v3.health_check_pb2 import HealthCheck, HealthStatus
+from envoy.config.core.v3.protocol_pb2 import (
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+    KeepaliveSettings,
+)
+from envoy.config.core.v3.substitution_format_string_pb2 import SubstitutionFormatString
+from envoy.config.endpoint.v3.endpoint_components_pb2 import (
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_components_pb2 import (
+    Filter,
+    FilterChain,
+    FilterChainMatch,
+    ListenerFilter,
+)
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Policy, Principal
+from envoy.config.route.v3.route_components_pb2 import (
+    DirectResponseAction,
+    HeaderMatcher,
+    Route,
+    RouteAction,
+    RouteMatch,
+    VirtualHost,
+    WeightedCluster,
+)
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.access_loggers.grpc.v3.als_pb2 import (
+    CommonGrpcAccessLogConfig,
+    HttpGrpcAccessLogConfig,
+)
+from envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsAccessLog
+from envoy.extensions.access_loggers.stream.v3.stream_pb2 import StdoutAccessLog
+from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
+from envoy.extensions.filters.http.health_check.v3.health_check_pb2 import (
+    HealthCheck as HealthCheckFilter,
+)
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC as HttpRbac  # noqa: N811
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBACPerRoute
+from envoy.extensions.filters.http.router.v3.router_pb2 import Router
+from envoy.extensions.filters.listener.original_dst.v3.original_dst_pb2 import OriginalDst
+from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import TlsInspector
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (  # noqa: E501
+    HttpConnectionManager,
+    HttpFilter,
+    Rds,
+)
+from envoy.extensions.filters.network.rbac.v3.rbac_pb2 import RBAC as NetworkRbac  # noqa: N811
+from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import (
+    ON_DOWNSTREAM_TLS_HANDSHAKE,
+    TcpProxy,
+)
+from envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2 import (
+    DestinationIPInput,
+    DestinationPortInput,
+)
+from envoy.extensions.rbac.principals.mtls_authenticated.v3.mtls_authenticated_pb2 import (
+    Config as MtlsAuthenticated,
+)
+from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
+    CertificateValidationContext,
+    SubjectAltNameMatcher,
+    TlsCertificate,
+)
+from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
+    TlsParameters as TlsParametersMessage,
+)
+from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import SdsSecretConfig, Secret
+from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import (
+    CommonTlsContext,
+    DownstreamTlsContext,
+    UpstreamTlsContext,
+)
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import (
+    HttpProtocolOptions as UpstreamHttpOptions,
+)
+from envoy.service.accesslog.v3.als_pb2 import StreamAccessLogsMessage, StreamAccessLogsResponse
+from envoy.service.discovery.v3.discovery_pb2 import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryRequest,
+    DiscoveryResponse,
+)
+from envoy.service.discovery.v3.discovery_pb2 import Resource as DiscoveryResource
+from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
+from envoy.type.matcher.v3.path_pb2 import PathMatcher
+from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
+from envoy.type.v3.percent_pb2 import FractionalPercent, Percent
+from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.wrappers_pb2 import BoolValue, StringValue, UInt32Value, UInt64Value
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+
+from xds.core.v3.extension_pb2 import TypedExtensionConfig as XdsExtensionConfig
+from xds.resource import Resource, ResourceKind
+from xds.type.matcher.v3.matcher_pb2 import Matcher
+
+__all__ = [
+    "ON_DOWNSTREAM_TLS_HANDSHAKE",
+    "RBAC",
+    "REDACTED",
+    "AccessLog",
+    "AccessLogFilter",
+    "Address",
+    "AggregatedConfigSource",
+    "Any",
+    "ApiConfigSource",
+    "ApiVersion",
+    "BoolValue",
+    "Bootstrap",
+    "CertificateValidationContext",
+    "CidrRange",
+    "CircuitBreakers",
+    "Cluster",
+    "ClusterLoadAssignment",
+    "CommonGrpcAccessLogConfig",
+    "CommonTlsContext",
+    "ConfigSource",
+    "DataSource",
+    "DecodeError",
+    "DeltaDiscoveryRequest",
+    "DeltaDiscoveryResponse",
+    "DestinationIPInput",
+    "DestinationPortInput",
+    "DirectResponseAction",
+    "DiscoveryRequest",
+    "DiscoveryResource",
+    "DiscoveryResponse",
+    "DownstreamTlsContext",
+    "Duration",
+    "Empty",
+    "Endpoint",
+    "Filter",
+    "FilterChain",
+    "FilterChainMatch",
+    "FractionalPercent",
+    "GrpcService",
+    "HTTPFault",
+    "HeaderMatcher",
+    "HeaderValue",
+    "HeaderValueOption",
+    "HealthCheck",
+    "HealthCheckFilter",
+    "HealthStatus",
+    "Http1ProtocolOptions",
+    "Http2ProtocolOptions",
+    "HttpConnectionManager",
+    "HttpFilter",
+    "HttpGrpcAccessLogConfig",
+    "HttpProtocolOptions",
+    "HttpRbac",
+    "KeepaliveSettings",
+    "LbEndpoint",
+    "Listener",
+    "ListenerFilter",
+    "Locality",
+    "LocalityLbEndpoints",
+    "Matcher",
+    "Message",
+    "Metadata",
+    "MetadataMatcher",
+    "MtlsAuthenticated",
+    "NetworkRbac",
+    "Node",
+    "OriginalDst",
+    "PathConfigSource",
+    "PathMatcher",
+    "Percent",
+    "Permission",
+    "Policy",
+    "Principal",
+    "RBACPerRoute",
+    "Rds",
+    "RegexMatcher",
+    "ResponseFlagFilter",
+    "Route",
+    "RouteAction",
+    "RouteConfiguration",
+    "RouteMatch",
+    "Router",
+    "RoutingPriority",
+    "RuntimeFilter",
+    "RuntimeFractionalPercent",
+    "RuntimeUInt32",
+    "SdsSecretConfig",
+    "Secret",
+    "SocketAddress",
+    "StatsAccessLog",
+    "Status",
+    "StdoutAccessLog",
+    "StreamAccessLogsMessage",
+    "StreamAccessLogsResponse",
+    "StringMatcher",
+    "StringValue",
+    "Struct",
+    "SubjectAltNameMatcher",
+    "SubstitutionFormatString",
+    "TcpProxy",
+    "TlsCertificate",
+    "TlsInspector",
+    "TlsParametersMessage",
+    "TrafficDirection",
+    "TransportSocket",
+    "TypedExtensionConfig",
+    "UInt32Value",
+    "UInt64Value",
+    "UpstreamHttpOptions",
+    "UpstreamTlsContext",
+    "VirtualHost",
+    "WeightedCluster",
+    "XdsExtensionConfig",
+    "duration",
+    "message_of",
+    "pack",
+    "resource_of",
+    "serialize",
+    "to_json",
+    "type_url",
+]
+
+REDACTED = b"[redacted]"
+
+_MESSAGES = {
+    ResourceKind.LDS: Listener,
+    ResourceKind.RDS: RouteConfiguration,
+    ResourceKind.CDS: Cluster,
+    ResourceKind.EDS: ClusterLoadAssignment,
+    ResourceKind.SDS: Secret,
+}
+
+
+def serialize(message: Message) -> bytes:
+    """The message's bytes, equal for equal content; maps are sorted by key."""
+    return message.SerializeToString(deterministic=True)
+
+
+def pack(message: Message) -> Any:
+    """The message in an ``Any``, serialized deterministically; ``Any.Pack`` is not."""
+    return Any(type_url=type_url(message), value=serialize(message))
+
+
+def type_url(message: Message) -> str:
+    """The URL by which Envoy knows the type of the message."""
+    return f"type.googleapis.com/{message.DESCRIPTOR.full_name}"
+
+
+def resource_of(kind: ResourceKind, name: str, message: Message) -> Resource:
+    """The resource that holds the message."""
+    return Resource.of(kind, name, serialize(message))
+
+
+def message_of(resource: Resource) -> Untyped:
+    """The message that the resource holds. A secret's holds its private key: do not print it."""
+    return _MESSAGES[resource.kind].FromString(resource.body)
+
+
+def to_json(resource: Resource) -> dict[str, Untyped]:
+    """The resource as people read it: proto field names, keys sorted by path, private keys hidden.
+
+    Certificates are public and stay, as text.
+    """
+    message = message_of(resource)
+    if resource.kind is ResourceKind.SDS:
+        _redact(message)
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def duration(seconds: float) -> Duration:
+    """The duration, exact to the nanosecond that the number names."""
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=round((seconds - whole) * 1_000_000_000))
+
+
+def _redact(secret: Untyped) -> None:
+    certificate = secret.tls_certificate
+    if certificate.HasField("private_key"):
+        certificate.private_key.inline_bytes = REDACTED
+    for source in (certificate.certificate_chain, secret.validation_context.trusted_ca):
+        if source.inline_bytes:
+            source.inline_string = source.inline_bytes.decode("ascii", "replace")
