@@ -11,6 +11,8 @@
         ├── CertificateError     E4014   a certificate could not be issued
         ├── CaError              E4016   the root is missing, damaged or expired
         ├── InjectionError       E6108   a Pod cannot be given a sidecar
+        │   ├── NamespaceInjectionError E6109  its namespace is missing or annotated wrongly
+        │   └── ExclusionError   E6110   an exclusion or inclusion annotation is wrong
         ├── UnreachableError     E1007   the control plane does not answer
         └── NotFoundError        E3003   no such thing
 
@@ -89,3 +91,15 @@ class InjectionError(AppError):
 
     code = "E6108"
     http_status = 400
+
+
+class NamespaceInjectionError(InjectionError):
+    """The namespace of a Pod is missing or carries an annotation with an unknown value; the message names it."""
+
+    code = "E6109"
+
+
+class ExclusionError(InjectionError):
+    """A port or address list in an annotation of a Pod is wrong; the message names value and annotation."""
+
+    code = "E6110"
