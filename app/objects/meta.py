@@ -13,14 +13,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 MONITORED_BY_LABEL = "openservicemesh.io/monitored-by"
 IGNORE_LABEL = "openservicemesh.io/ignore"
 INJECTION_ANNOTATION = "openservicemesh.io/sidecar-injection"
 METRICS_ANNOTATION = "openservicemesh.io/metrics"
 PROXY_UUID_LABEL = "osm-proxy-uuid"
+
+_MAX_SHOWN = 60
 
 RawObject = dict[str, Any]
 """A Kubernetes object as JSON; edited for writing, never read outside ``scheme.decode``."""
@@ -82,12 +85,27 @@ class Rejected:
         return f"{place}: {self.reason} ({self.code})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Problem:
+    """A field whose value is not in force, though the object is."""
+
+    field: str
+    reason: str
+
+
 class KubeModel(BaseModel):
-    """Base of all views: frozen, camelCase outside, unknown fields ignored."""
+    """Base of all views: frozen, camelCase outside, null means absent, unknown fields ignored."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and None in raw.values():
+            return {key: value for key, value in raw.items() if value is not None}
+        return raw
 
 
 class OwnerReference(KubeModel):
@@ -126,6 +144,33 @@ class KubeObject(KubeModel):
     def namespace(self) -> str:
         """metadata.namespace."""
         return self.metadata.namespace
+
+
+def soft_error(kind: str, reason: str) -> PydanticCustomError:
+    """The error to raise in a field's validator; ``reason`` follows the field's name."""
+    # The text is an argument, not the template: a user's braces are no placeholders.
+    return PydanticCustomError(kind, "{reason}", {"reason": reason})
+
+
+def shown(value: Any) -> str:
+    """A user's value, short enough for a message."""
+    match value:
+        case None:
+            return "nothing"
+        case Mapping():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
+
+
+def field_path(location: tuple[int | str, ...]) -> str:
+    """A path as users write it: ``spec.backends[0].weight``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
 
 
 def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:

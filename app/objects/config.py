@@ -1,0 +1,245 @@
+"""MeshConfig: the settings of a running mesh, with their effective defaults.
+
+Fields hold what is in force, not what was written: an empty value is its default, a bound is
+applied. A value that has the right type but no sense (a duration or network that cannot be parsed)
+falls back to its default and is listed in ``MeshConfig.problems``; a value of a wrong type rejects
+the object. A mesh without the object behaves as ``MeshConfigSpec()``.
+Source: kubernetes-surface 1.1 and 1.2.
+"""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from ipaddress import IPv4Network
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from app.objects.core import PortNumber
+from app.objects.meta import KubeModel, KubeObject, Problem, field_path, shown, soft_error
+
+LogLevel = Literal["trace", "debug", "info", "warning", "warn", "error", "critical", "off"]
+TlsVersion = Literal["TLS_AUTO", "TLSv1_0", "TLSv1_1", "TLSv1_2", "TLSv1_3"]
+
+MIN_VALIDITY = timedelta(minutes=10)
+MAX_DRAIN_DELAY = timedelta(seconds=60)
+MIN_RESYNC = timedelta(seconds=30)
+_SOFT = frozenset({"duration", "network"})
+_UNITS = {
+    "ns": timedelta(microseconds=0.001),
+    "us": timedelta(microseconds=1),
+    "µs": timedelta(microseconds=1),
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """The duration written as Go writes it (``1h30m``, ``500ms``, ``0``), or None."""
+    if text == "0":
+        return timedelta(0)
+    total, rest = timedelta(0), text
+    while rest:
+        number = rest[: _span(rest, "0123456789.")]
+        rest = rest[len(number) :]
+        unit = rest[: len(rest) - len(rest.lstrip("nuµmsh"))]
+        unit = next(
+            (known for known in ("ms", "us", "µs", "ns", "h", "m", "s") if unit.startswith(known)),
+            "",
+        )
+        if not unit or not number.strip(".") or number.count(".") > 1:
+            return None
+        try:
+            total += float(number) * _UNITS[unit]
+        except OverflowError:
+            return None
+        rest = rest[len(unit) :]
+    return total if text else None
+
+
+def _span(text: str, characters: str) -> int:
+    return len(text) - len(text.lstrip(characters))
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    found = parse_duration(value) if isinstance(value, str) else None
+    if found is None:
+        raise soft_error("duration", f"is not a duration such as 24h or 90s: {shown(value)}")
+    return found
+
+
+def _validity(value: Any) -> Any:
+    return max(_duration(value), MIN_VALIDITY)
+
+
+def _drain_delay(value: Any) -> Any:
+    found = _duration(value)
+    if found > MAX_DRAIN_DELAY:
+        raise soft_error("duration", f"must lie between 0s and 60s, not {shown(value)}")
+    return found
+
+
+def _resync(value: Any) -> Any:
+    found = _duration(value)
+    if timedelta(0) < found < MIN_RESYNC:
+        raise soft_error("duration", f"must be 0s (off) or at least 30s, not {shown(value)}")
+    return found
+
+
+def _key_bits(value: Any) -> Any:
+    """Bits outside 2048 to 4096 mean 2048 (kubernetes-surface 1.1)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return value if 2048 <= value <= 4096 else 2048  # noqa: PLR2004
+
+
+def _network(value: Any) -> Any:
+    try:
+        return str(IPv4Network(value, strict=False))
+    except (ValueError, TypeError) as error:
+        raise soft_error(
+            "network", f"is not an IPv4 network such as 10.0.0.0/8: {shown(value)}"
+        ) from error
+
+
+def _log_level(value: Any) -> Any:
+    """YAML 1.1 reads a bare ``off`` as false; empty means the default."""
+    if value is False:
+        return "off"
+    return value or "error"
+
+
+def _or(default: str) -> BeforeValidator:
+    """An empty text means the default."""
+    return BeforeValidator(lambda value: value or default)
+
+
+Networks = tuple[Annotated[str, BeforeValidator(_network)], ...]
+
+
+class ContainerResources(KubeModel):
+    """Quantities for the sidecar container, as written."""
+
+    limits: dict[str, str | int | float] = Field(default_factory=dict)
+    requests: dict[str, str | int | float] = Field(default_factory=dict)
+
+
+class SidecarConfig(KubeModel):
+    """How sidecars look. Most of it applies to Pods injected afterwards."""
+
+    enable_privileged_init_container: bool = False
+    log_level: Annotated[LogLevel, BeforeValidator(_log_level)] = "error"
+    max_data_plane_connections: Annotated[int, Field(ge=0)] = 0
+    """0: no bound."""
+    envoy_image: str = ""
+    """Empty: that of the process settings."""
+    init_container_image: str = ""
+    """Empty: that of the process settings."""
+    resources: ContainerResources = Field(default_factory=ContainerResources)
+    config_resync_interval: Annotated[timedelta, BeforeValidator(_resync)] = timedelta(0)
+    """Zero: off."""
+    tls_min_protocol_version: Annotated[TlsVersion, _or("TLSv1_2")] = "TLSv1_2"
+    tls_max_protocol_version: Annotated[TlsVersion, _or("TLSv1_3")] = "TLSv1_3"
+    cipher_suites: tuple[str, ...] = ()
+    ecdh_curves: tuple[str, ...] = ()
+    local_proxy_mode: Annotated[Literal["Localhost", "PodIP"], _or("Localhost")] = "Localhost"
+    mode: Annotated[Literal["auto", "native", "container"], _or("auto")] = "auto"
+    concurrency: Annotated[int, Field(ge=0)] = 2
+    """Envoy's worker threads; 0: one per hardware thread."""
+    drain_delay: Annotated[timedelta, BeforeValidator(_drain_delay)] = timedelta(seconds=5)
+    """Zero: no preStop hook."""
+
+
+class TrafficConfig(KubeModel):
+    """What traffic the mesh lets through and what it leaves alone."""
+
+    enable_egress: bool = False
+    enable_permissive_traffic_policy_mode: bool = False
+    outbound_ip_range_exclusion_list: Networks = Field((), alias="outboundIPRangeExclusionList")
+    outbound_ip_range_inclusion_list: Networks = Field((), alias="outboundIPRangeInclusionList")
+    outbound_port_exclusion_list: tuple[PortNumber, ...] = ()
+    inbound_port_exclusion_list: tuple[PortNumber, ...] = ()
+    network_interface_exclusion_list: tuple[str, ...] = ()
+
+
+class ObservabilityConfig(KubeModel):
+    """What the control plane tells about itself."""
+
+    osm_log_level: Annotated[str, _or("info")] = "info"
+    enable_debug_server: bool = False
+
+
+class CertificateConfig(KubeModel):
+    """What workload certificates look like."""
+
+    service_cert_validity_duration: Annotated[timedelta, BeforeValidator(_validity)] = timedelta(
+        hours=24
+    )
+    """At least ten minutes."""
+    cert_key_bit_size: Annotated[int, BeforeValidator(_key_bits)] | None = None
+    """None: ECDSA P-256 keys; else RSA keys of 2048 to 4096 bits."""
+
+
+class FeatureFlags(KubeModel):
+    """Features that are off unless asked for."""
+
+    enable_wasm_stats: bool = Field(default=False, alias="enableWASMStats")
+    """Count requests with the labels of both workloads."""
+
+
+class MeshConfigSpec(KubeModel):
+    """The settings in force; ``MeshConfigSpec()`` where the object is missing."""
+
+    sidecar: SidecarConfig = Field(default_factory=SidecarConfig)
+    traffic: TrafficConfig = Field(default_factory=TrafficConfig)
+    observability: ObservabilityConfig = Field(default_factory=ObservabilityConfig)
+    certificate: CertificateConfig = Field(default_factory=CertificateConfig)
+    feature_flags: FeatureFlags = Field(default_factory=FeatureFlags)
+
+
+class MeshConfig(KubeObject):
+    """The object; v1alpha1 has the same shape with fewer fields."""
+
+    spec: MeshConfigSpec = Field(default_factory=MeshConfigSpec)
+    problems: tuple[Problem, ...] = ()
+    """Fields that are not in force, and why; computed, never read from the object."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_out_nonsense(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        spec = raw.get("spec")
+        spec, problems = _sensible(spec) if isinstance(spec, dict) else (spec, ())
+        return {**raw, "spec": spec, "problems": problems}
+
+
+def _sensible(raw: dict[str, Any]) -> tuple[dict[str, Any], tuple[Problem, ...]]:
+    """The settings without the values that make no sense, and what was taken out."""
+    try:
+        MeshConfigSpec.model_validate(raw)
+    except ValidationError as error:
+        soft = [found for found in error.errors() if found["type"] in _SOFT]
+    else:
+        return raw, ()
+    kept = copy.deepcopy(raw)
+    # From the back, so that positions in lists stay true.
+    for found in sorted(
+        soft, key=lambda found: [str(part).zfill(6) for part in found["loc"]], reverse=True
+    ):
+        _remove(kept, found["loc"])
+    problems = [
+        Problem(field=field_path(("spec", *found["loc"])), reason=found["msg"]) for found in soft
+    ]
+    return kept, tuple(problems)
+
+
+def _remove(raw: Any, path: tuple[int | str, ...]) -> None:
+    for part in path[:-1]:
+        raw = raw[part]
+    del raw[path[-1]]

@@ -1,0 +1,145 @@
+"""Objects of the Service Mesh Interface: TrafficTarget, HTTPRouteGroup, TCPRoute, TrafficSplit.
+
+Raw objects come in through ``scheme.decode``; views go to ``app/mesh/rules.py``, which resolves
+references and decides what is in force. Here only what the CRD schemas check is checked. Source:
+kubernetes-surface 1.10 to 1.12; SMI Traffic Access v1alpha3, Traffic Specs v1alpha4, Traffic Split
+v1alpha2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from app.objects.core import PortNumber
+from app.objects.meta import KubeModel, KubeObject, shown, soft_error
+
+MAX_WEIGHT = 1_000_000
+"""With ``MAX_BACKENDS`` the total of a split stays below Envoy's limit of 2^32 - 1."""
+MAX_BACKENDS = 1000
+
+Method = Literal[
+    "*", "", "GET", "HEAD", "PUT", "POST", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"
+]
+
+
+def _list_of_maps(value: Any) -> Any:
+    """Header conditions as a list of maps; the prose of SMI also shows one plain map."""
+    return [value] if isinstance(value, Mapping) else value
+
+
+def _whole_number(value: Any) -> Any:
+    """A weight as the CRD means it: a number, not text and not a truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise soft_error("weight", f"must be a whole number such as 90, not {shown(value)}")
+    return int(value)
+
+
+def _absent(value: Any) -> Any:
+    """Splitting only some requests is refused rather than ignored: all would be split."""
+    if value:
+        raise soft_error("matches", "is not supported: remove it to split all requests")
+    return value
+
+
+HeaderMaps = Annotated[tuple[dict[str, str], ...], BeforeValidator(_list_of_maps)]
+Weight = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=MAX_WEIGHT)]
+
+
+class Subject(KubeModel):
+    """An account that a TrafficTarget names; an empty namespace is that of the TrafficTarget."""
+
+    kind: str
+    name: Annotated[str, Field(min_length=1)]
+    namespace: str = ""
+
+
+class RouteRef(KubeModel):
+    """A route object a TrafficTarget names; no ``matches`` means all matches of the group."""
+
+    kind: str
+    name: Annotated[str, Field(min_length=1)]
+    matches: tuple[str, ...] = ()
+
+
+class TrafficTargetSpec(KubeModel):
+    """Who may reach whom by which routes."""
+
+    destination: Subject
+    sources: tuple[Subject, ...] = ()
+    rules: tuple[RouteRef, ...] = ()
+
+
+class TrafficTarget(KubeObject):
+    """Lets sources reach a destination."""
+
+    spec: TrafficTargetSpec
+
+
+class RouteMatch(KubeModel):
+    """A named condition on requests, as written."""
+
+    name: Annotated[str, Field(min_length=1)]
+    path_regex: str = ""
+    methods: tuple[Method, ...] = ()
+    headers: def _absent(value: Any) -> Any:
+    """Splitting only some requests is refused rather than ignored: all would be split."""
+    if value:
+        raise soft_error("matches", "is not supported: remove it to split all requests")
+    return value
+
+
+HeaderMaps = ()
+
+
+class HTTPRouteGroupSpec(KubeModel):
+    """The conditions of a group."""
+
+    matches: tuple[RouteMatch, ...] = ()
+
+
+class HTTPRouteGroup(KubeObject):
+    """Named conditions on HTTP requests."""
+
+    spec: HTTPRouteGroupSpec = Field(default_factory=HTTPRouteGroupSpec)
+
+
+class TCPRouteMatch(KubeModel):
+    """Ports that Pods listen on; empty means every port."""
+
+    ports: tuple[PortNumber, ...] = ()
+
+
+class TCPRouteSpec(KubeModel):
+    """The condition of a TCPRoute."""
+
+    matches: TCPRouteMatch
+
+
+class TCPRoute(KubeObject):
+    """A condition on connections."""
+
+    spec: TCPRouteSpec
+
+
+class SplitBackend(KubeModel):
+    """A Service that takes a share of the traffic, in proportion to its weight."""
+
+    service: Annotated[str, Field(min_length=1)]
+    weight: Weight
+
+
+class TrafficSplitSpec(KubeModel):
+    """How traffic to a root Service is spread."""
+
+    service: Annotated[str, Field(min_length=1)]
+    backends: Annotated[tuple[SplitBackend, ...], Field(max_length=MAX_BACKENDS)] = ()
+    matches: Annotated[tuple[()], BeforeValidator(_absent)] = ()
+
+
+class TrafficSplit(KubeObject):
+    """Spreads traffic to one Service over several."""
+
+    spec: TrafficSplitSpec
