@@ -1,1 +1,1 @@
-"""From identity to certificate."""
+"""Identity → certificate: keys, signing, issuing, renewal."""

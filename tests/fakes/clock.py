@@ -1,0 +1,24 @@
+"""A clock that only moves when it is told to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+
+
+class FakeClock:
+    """Implements ``app.ports.Clock``; ``monotonic`` counts the same seconds from zero."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._start = start
+        self._now = start
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return (self._now - self._start).total_seconds()
+
+    def advance(self, step: timedelta) -> None:
+        self._now += step
