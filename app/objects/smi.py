@@ -84,14 +84,7 @@ class RouteMatch(KubeModel):
     name: Annotated[str, Field(min_length=1)]
     path_regex: str = ""
     methods: tuple[Method, ...] = ()
-    headers: def _absent(value: Any) -> Any:
-    """Splitting only some requests is refused rather than ignored: all would be split."""
-    if value:
-        raise soft_error("matches", "is not supported: remove it to split all requests")
-    return value
-
-
-HeaderMaps = ()
+    headers: HeaderMaps = ()
 
 
 class HTTPRouteGroupSpec(KubeModel):
