@@ -1,0 +1,85 @@
+"""GET /services, /policies, /rejected: what the mesh knows and what is in force."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.api import schemas
+from app.deps import CurrentSnapshot
+from app.mesh import snapshot as mesh
+from xds.policy.http import HttpMatch
+
+router = APIRouter(prefix="/api/v1", tags=["policies"])
+
+
+@router.get("/services")
+def list_services(snapshot: CurrentSnapshot) -> list[schemas.Service]:
+    """All services of the mesh, one entry per port, sorted."""
+    return [_service(view, snapshot.endpoints) for view in snapshot.services.views]
+
+
+@router.get("/policies")
+def list_policies(snapshot: CurrentSnapshot) -> schemas.Policies:
+    """Policies in force. In permissive mode TrafficTargets are listed but decide nothing."""
+    traffic = snapshot.config.traffic
+    return schemas.Policies(
+        permissive=traffic.enable_permissive_traffic_policy_mode,
+        egress=traffic.enable_egress,
+        access=tuple(_access(rule) for rule in snapshot.rules.access),
+        splits=tuple(_split(split) for _, split in sorted(snapshot.rules.splits.items())),
+    )
+
+
+@router.get("/rejected")
+def list_rejected(snapshot: CurrentSnapshot) -> list[schemas.RejectedObject]:
+    """Objects, or parts of them, that are not in force, with place, field, reason and code."""
+    return [
+        schemas.RejectedObject(where=r.where, field=r.field, reason=r.reason, code=r.code)
+        for r in snapshot.rejected
+    ]
+
+
+def _service(view: mesh.ServiceView, endpoints: mesh.EndpointTable) -> schemas.Service:
+    service = view.service
+    return schemas.Service(
+        namespace=service.namespace,
+        name=service.name,
+        host=service.host,
+        port=service.port,
+        target=service.target,
+        protocol=service.protocol,
+        addresses=view.addresses,
+        identities=tuple(str(identity) for identity in view.identities),
+        endpoints=tuple(
+            schemas.EndpointState(address=e.address, port=e.port, pod=e.pod, draining=e.draining)
+            for e in endpoints.endpoints(service, None)
+        ),
+    )
+
+
+def _access(rule: mesh.AccessRule) -> schemas.Access:
+    namespace, _, name = rule.name.partition("/")
+    ports = ("any",) if rule.any_port else tuple(str(port) for port in sorted(rule.ports or ()))
+    return schemas.Access(
+        namespace=namespace,
+        name=name,
+        destination=str(rule.destination),
+        sources=tuple(str(source) for source in rule.sources),
+        requests=tuple(_request(match) for match in rule.matches),
+        ports=ports,
+    )
+
+
+def _request(match: HttpMatch) -> str:
+    methods = ",".join(match.methods) or "*"
+    headers = "".join(f" {header.name}={header.pattern}" for header in match.headers)
+    return f"{methods} {match.path}{headers}"
+
+
+def _split(split: mesh.Split) -> schemas.Split:
+    return schemas.Split(
+        namespace=split.namespace,
+        name=split.name,
+        root=split.root,
+        backends=tuple(schemas.SplitBackend(service=s, weight=w) for s, w in split.backends),
+    )

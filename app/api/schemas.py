@@ -1,0 +1,150 @@
+"""The admin API's answers, as documented JSON; the CLI prints the same.
+
+Changed on purpose only. Lists are sorted; times are RFC 3339 in UTC; keys and certificates never
+appear. Source: kubernetes-surface 8.2.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Answer(BaseModel):
+    """Base of all answers: immutable."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class RejectedUpdate(Answer):
+    """What a proxy refused: the version and Envoy's own words."""
+
+    version: str
+    detail: str
+    at: datetime
+
+
+class KindState(Answer):
+    """One kind of configuration on one proxy; in sync when sent and acknowledged are equal."""
+
+    kind: str
+    sent: str | None
+    acknowledged: str | None
+    rejected: RejectedUpdate | None
+
+
+class ProxySummary(Answer):
+    """One connected proxy."""
+
+    uuid: str
+    identity: str
+    namespace: str
+    pod: str | None
+    peer: str
+    connected_at: datetime
+    in_sync: bool
+    rejected: tuple[str, ...]
+    """Kinds whose last version the proxy refused."""
+
+
+class ProxyDetail(ProxySummary):
+    """One connected proxy with the state of every kind."""
+
+    kinds: tuple[KindState, ...]
+
+
+class ResourceContent(Answer):
+    """One Envoy resource as it was published; private keys are left out."""
+
+    kind: str
+    name: str
+    version: str
+    content: dict[str, Any]
+
+
+class EndpointState(Answer):
+    """One workload behind a service."""
+
+    address: str
+    port: int
+    pod: str
+    draining: bool
+
+
+class Service(Answer):
+    """One mesh service: a port of a Service, with who serves it."""
+
+    namespace: str
+    name: str
+    host: str
+    port: int
+    target: int
+    protocol: str
+    addresses: tuple[str, ...]
+    identities: tuple[str, ...]
+    endpoints: tuple[EndpointState, ...]
+
+
+class Access(Answer):
+    """A TrafficTarget in force: sources may send these requests or reach these ports."""
+
+    kind: str = "TrafficTarget"
+    namespace: str
+    name: str
+    destination: str
+    sources: tuple[str, ...]
+    requests: tuple[str, ...]
+    """``METHODS path [headers]`` per match."""
+    ports: tuple[str, ...]
+
+
+class SplitBackend(Answer):
+    """A share of a root's traffic."""
+
+    service: str
+    weight: int
+
+
+class Split(Answer):
+    """A TrafficSplit in force."""
+
+    kind: str = "TrafficSplit"
+    namespace: str
+    name: str
+    root: str
+    backends: tuple[SplitBackend, ...]
+
+
+class Policies(Answer):
+    """What decides who may call whom, now."""
+
+    permissive: bool
+    egress: bool
+    access: tuple[Access, ...]
+    splits: tuple[Split, ...]
+
+
+class RejectedObject(Answer):
+    """An object, or a part of one, that is not in force."""
+
+    where: str
+    field: str
+    reason: str
+    code: str
+
+
+class Health(Answer):
+    """Whether the process may be used, and why not."""
+
+    status: str
+    reasons: tuple[str, ...] = ()
+
+
+class Version(Answer):
+    """Which build answers."""
+
+    version: str
+    mesh_name: str
+    envoy_api: str = "v3"

@@ -1,0 +1,1 @@
+"""What traffic really does, read from the counters of proxies."""
