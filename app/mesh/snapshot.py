@@ -68,7 +68,7 @@ class ServiceView:
     port_name: str = ""
     """Name of the Service port; a split's backend without the root's port number is found by it."""
     share: int = 1
-    """Weight among the views of one Service port that lead to different targets (data-plane 3.2)."""
+    """Weight > 0 among one Service port's views that lead to different targets (data-plane 3.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

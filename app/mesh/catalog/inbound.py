@@ -1,0 +1,129 @@
+"""Traffic in: the chains of the services that a workload backs, and who may send what to them.
+
+Comes in: the snapshot and the services of a profile. Goes out: ``Inbound``. Specification:
+data-plane 4.2 to 4.5, 5.5 and 5.9. There is one chain per (host name, target port), HTTP before
+TCP; Service ports that lead to one target are one virtual host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from app.mesh.catalog.access import ANYBODY, http_rules, tcp_permissions
+from app.mesh.catalog.splits import roots_of
+from app.mesh.snapshot import MeshSnapshot
+from xds.policy.http import ANY_PATH
+from xds.policy.identity import ServiceIdentity
+from xds.policy.service import MeshService
+from xds.policy.traffic import (
+    Inbound,
+    InboundHost,
+    InboundHttp,
+    InboundHttpPort,
+    InboundRule,
+    InboundTcp,
+    TcpPermission,
+)
+
+
+def compile_inbound(
+    snapshot: MeshSnapshot, identity: ServiceIdentity, services: Iterable[MeshService]
+) -> Inbound:
+    """All that a workload of the identity accepts as the services it backs."""
+    http: dict[int, list[MeshService]] = {}
+    tcp: list[InboundTcp] = []
+    for service in _one_per_chain(services, snapshot.dns_suffix):
+        if service.protocol.is_http:
+            http.setdefault(service.target, []).append(service)
+        else:
+            tcp.extend(_tcp_chain(snapshot, identity, service))
+    served = [service for service in services if service.protocol.is_http]
+    return Inbound(
+        http=tuple(
+            _http_port(
+                snapshot,
+                chains,
+                [service for service in served if service.target == target],
+                _rules(snapshot, identity, target),
+            )
+            for target, chains in sorted(http.items())
+        ),
+        tcp=tuple(tcp),
+    )
+
+
+def _one_per_chain(services: Iterable[MeshService], dns_suffix: str) -> list[MeshService]:
+    """One service per (host name, target): HTTP first, then the lowest port; sorted by both."""
+    chosen: dict[tuple[str, int], MeshService] = {}
+    for service in sorted(services, key=lambda service: (not service.protocol.is_http, service)):
+        chosen.setdefault((service.fqdn(dns_suffix), service.target), service)
+    return [service for _, service in sorted(chosen.items())]
+
+
+def _http_port(
+    snapshot: MeshSnapshot,
+    chains: list[MeshService],
+    served: list[MeshService],
+    rules: tuple[InboundRule, ...],
+) -> InboundHttpPort:
+    suffix = snapshot.dns_suffix
+    return InboundHttpPort(
+        target=chains[0].target,
+        chains=tuple(InboundHttp(service=s, server_name=s.fqdn(suffix)) for s in chains),
+        hosts=_hosts([*served, *_roots(snapshot, served)], rules, suffix),
+        normalize_paths=any(rule.match.path != ANY_PATH for rule in rules),
+    )
+
+
+def _roots(snapshot: MeshSnapshot, served: Iterable[MeshService]) -> list[MeshService]:
+    """Split roots whose Host header arrives here, as services on the backend's target."""
+    return [
+        MeshService(
+            namespace=root.service.namespace,
+            name=root.service.name,
+            port=root.service.port,
+            target=backend.target,
+            protocol=backend.protocol,
+        )
+        for backend in served
+        for root in roots_of(snapshot.services, snapshot.rules, backend)
+    ]
+
+
+def _hosts(
+    services: Iterable[MeshService], rules: tuple[InboundRule, ...], dns_suffix: str
+) -> tuple[InboundHost, ...]:
+    """One virtual host per host name, sorted; a domain two would claim stays with the first."""
+    named: dict[str, list[MeshService]] = {}
+    for service in sorted(set(services)):
+        named.setdefault(service.fqdn(dns_suffix), []).append(service)
+    claimed: set[str] = set()
+    hosts = []
+    for _, ports in sorted(named.items()):
+        names = (n for s in ports for n in s.host_names(local=True, dns_suffix=dns_suffix))
+        domains = tuple(name for name in dict.fromkeys(names) if name not in claimed)
+        claimed.update(domains)
+        hosts.append(InboundHost(service=ports[0], domains=domains, rules=rules))
+    return tuple(hosts)
+
+
+def _rules(
+    snapshot: MeshSnapshot, identity: ServiceIdentity, target: int
+) -> tuple[InboundRule, ...]:
+    if snapshot.config.traffic.enable_permissive_traffic_policy_mode:
+        return ANYBODY
+    return http_rules(snapshot.rules, snapshot.issuers, identity, target)
+
+
+def _tcp_chain(
+    snapshot: MeshSnapshot, identity: ServiceIdentity, service: MeshService
+) -> Iterable[InboundTcp]:
+    """The chain of a TCP service, or nothing where nobody may connect."""
+    permissions: tuple[TcpPermission, ...] | None = None
+    if not snapshot.config.traffic.enable_permissive_traffic_policy_mode:
+        permissions = tcp_permissions(snapshot.rules, snapshot.issuers, identity, service.target)
+        if not permissions:
+            return
+    yield InboundTcp(
+        service=service, server_name=service.fqdn(snapshot.dns_suffix), permissions=permissions
+    )

@@ -1,0 +1,306 @@
+"""Traffic to other services: what a client may dial, and which upstreams answer.
+
+Comes in: the snapshot's ``services``, ``rules``, ``issuers`` and ``config``, and whom the client
+may call. Goes out: ``Outbound``. Specification: data-plane 3.6, 3.7, 4.5, 5.4 and 5.9. One compiler
+serves one snapshot: clients that may call the same identities share all but host names, those of
+one namespace the ``Outbound``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
+from app.mesh.catalog.access import Reach
+from app.mesh.catalog.splits import Share, split_shares, weighted_upstreams
+from app.mesh.snapshot import MeshSnapshot, Services, ServiceView
+from xds.policy.identity import ServiceIdentity
+from xds.policy.service import MeshService
+from xds.policy.traffic import (
+    DeniedPort,
+    Outbound,
+    OutboundHost,
+    OutboundHttpPort,
+    OutboundTcp,
+    SplitRule,
+    Upstream,
+)
+
+_WHOLE = 100
+"""Weight of a service that nothing splits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Destination:
+    """One Service port as clients dial it, whatever targets its Pods listen on."""
+
+    service: MeshService
+    """That of the first view: it names the chain and the virtual host."""
+    views: tuple[ServiceView, ...]
+    addresses: tuple[str, ...]
+    """Never empty; numeric order."""
+    split: tuple[Share, ...]
+    """Empty: not split."""
+    local_domains: tuple[str, ...]
+    foreign_domains: tuple[str, ...]
+
+    @property
+    def seniority(self) -> tuple[object, ...]:
+        """Sort key of who gets an address first: oldest, then name; a headless base comes last."""
+        created, service = self.views[0].created, self.service
+        age = (created is None, created.timestamp() if created else 0.0)
+        return (*age, service.name, service.namespace, not service.subdomain, service)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Served:
+    """One virtual host as clients of its own namespace and as others are given it."""
+
+    namespace: str
+    local: OutboundHost
+    foreign: OutboundHost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dialled:
+    """What clients of one reach may dial: all that does not depend on their namespace."""
+
+    upstreams: tuple[Upstream, ...]
+    http: tuple[tuple[int, tuple[str, ...], tuple[Served, ...]], ...]
+    """Per port: addresses and virtual hosts; sorted."""
+    tcp: tuple[OutboundTcp, ...]
+    denied: tuple[DeniedPort, ...]
+
+
+class OutboundCompiler:
+    """Compiles what clients may send, for one snapshot; remembers what clients share."""
+
+    def __init__(self, snapshot: MeshSnapshot) -> None:
+        self._services = snapshot.services
+        self._issuers = snapshot.issuers
+        self._passthrough = snapshot.config.traffic.enable_egress
+        self._clusters = _one_service_per_cluster(snapshot.services)
+        self._address_rank = _address_rank(snapshot.services)
+        self._destinations = self._all_destinations(snapshot)
+        self._order = {found: place for place, found in enumerate(self._destinations)}
+        self._dialled_through = _dialled_through(self._destinations)
+        self._addresses_of_port = self._all_addresses()
+        self._dialled: dict[Reach, Dialled] = {}
+        self._outbound: dict[tuple[Reach, str], Outbound] = {}
+        self._upstreams: dict[tuple[MeshService, tuple[ServiceIdentity, ...] | None], Upstream] = {}
+
+    def compile(self, reach: Reach, namespace: str) -> Outbound:
+        """All that clients of a namespace with this reach may send; equal input, same object."""
+        found = self._outbound.get((reach, namespace))
+        if found is None:
+            found = self._outbound[reach, namespace] = self._compile(reach, namespace)
+        return found
+
+    def _compile(self, reach: Reach, namespace: str) -> Outbound:
+        dialled = self._dialled.get(reach)
+        if dialled is None:
+            dialled = self._dialled[reach] = self._dial(reach)
+        return Outbound(
+            upstreams=dialled.upstreams,
+            http=tuple(
+                OutboundHttpPort(port=port, addresses=addresses, hosts=_hosts(served, namespace))
+                for port, addresses, served in dialled.http
+            ),
+            tcp=dialled.tcp,
+            passthrough=self._passthrough,
+            denied=dialled.denied,
+        )
+
+    def _dial(self, reach: Reach) -> Dialled:
+        ruled = [(found, self._rule(found, reach)) for found in self._visible(reach)]
+        claimed: dict[int, set[str]] = {}
+        http = self._http([pair for pair in ruled if pair[0].service.protocol.is_http], claimed)
+        tcp = _tcp([pair for pair in ruled if not pair[0].service.protocol.is_http], claimed)
+        named = {served.local.rule for _, _, hosts in http for served in hosts}
+        named.update(chain.rule for chain in tcp)
+        return Dialled(
+            upstreams=self._upstreams_of(named, reach),
+            http=http,
+            tcp=tcp,
+            denied=self._denied(claimed) if self._passthrough and reach is not None else (),
+        )
+
+    def _visible(self, reach: Reach) -> Sequence[Destination]:
+        """Services of allowed identities, and split roots that have one of them as backend."""
+        if reach is None:
+            return self._destinations
+        services = {s for identity in reach for s in self._services.by_identity.get(identity, ())}
+        found = {d for service in services for d in self._dialled_through.get(service, ())}
+        return sorted(found, key=self._order.__getitem__)
+
+    def _rule(self, destination: Destination, reach: Reach) -> SplitRule:
+        """Where traffic goes: to the backends the client may call, else to the service itself."""
+        shares = _allowed(destination.split, reach) or _allowed(
+            ((destination.views, _WHOLE),), reach
+        )
+        upstreams = tuple(
+            replace(upstream, service=self._clusters[upstream.service])
+            for upstream in weighted_upstreams(shares)
+        )
+        return SplitRule(service=destination.service, upstreams=upstreams)
+
+    def _http(
+        self, ruled: Iterable[tuple[Destination, SplitRule]], claimed: dict[int, set[str]]
+    ) -> tuple[tuple[int, tuple[str, ...], tuple[Served, ...]], ...]:
+        hosts: dict[int, list[Served]] = {}
+        for found, rule in ruled:
+            port = found.service.port
+            claimed.setdefault(port, set()).update(found.addresses)
+            hosts.setdefault(port, []).append(_served(found, rule))
+        return tuple(
+            (port, tuple(sorted(claimed[port], key=self._address_rank.__getitem__)), tuple(served))
+            for port, served in sorted(hosts.items())
+        )
+
+    def _upstreams_of(self, rules: Iterable[SplitRule], reach: Reach) -> tuple[Upstream, ...]:
+        services = {upstream.service for rule in rules for upstream in rule.upstreams}
+        return tuple(
+            self._upstream(service, reach) for service in sorted(services, key=_cluster_name)
+        )
+
+    def _upstream(self, service: MeshService, reach: Reach) -> Upstream:
+        identities = self._services.by_service[service].identities
+        allowed = None if reach is None else tuple(i for i in identities if i in reach)
+        found = self._upstreams.get((service, allowed))
+        if found is None:
+            siblings = self._services.by_parent[service.parent]
+            servers = {identity for view in siblings for identity in view.identities}
+            found = self._upstreams[service, allowed] = Upstream(
+                service=service,
+                server_names=self._issuers.subject_names(servers),
+                endpoints_of=allowed,
+            )
+        return found
+
+    def _denied(self, claimed: Mapping[int, set[str]]) -> tuple[DeniedPort, ...]:
+        """Mesh addresses that no chain of the client claims: never passed through (5.4)."""
+        left = (
+            (port, tuple(a for a in addresses if a not in claimed.get(port, ())))
+            for port, addresses in self._addresses_of_port
+        )
+        return tuple(DeniedPort(port=port, addresses=kept) for port, kept in left if kept)
+
+    def _all_destinations(self, snapshot: MeshSnapshot) -> tuple[Destination, ...]:
+        """Every Service port that can be dialled, sorted by fully qualified name, then port."""
+        groups: dict[tuple[str, int], list[ServiceView]] = {}
+        for view in snapshot.services.views:
+            if view.addresses:
+                key = (view.service.fqdn(snapshot.dns_suffix), view.service.port)
+                groups.setdefault(key, []).append(view)
+        return tuple(self._destination(views, snapshot) for _, views in sorted(groups.items()))
+
+    def _destination(self, views: list[ServiceView], snapshot: MeshSnapshot) -> Destination:
+        views.sort(key=lambda view: (not view.service.protocol.is_http, view.service))
+        first, suffix = views[0].service, snapshot.dns_suffix
+        addresses = {address for view in views for address in view.addresses}
+        return Destination(
+            service=first,
+            views=tuple(views),
+            addresses=tuple(sorted(addresses, key=self._address_rank.__getitem__)),
+            split=split_shares(snapshot.services, snapshot.rules, views[0]),
+            local_domains=first.host_names(local=True, dns_suffix=suffix),
+            foreign_domains=first.host_names(local=False, dns_suffix=suffix),
+        )
+
+    def _all_addresses(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """Per port, every mesh address, in numeric order; sorted by port."""
+        of_port: dict[int, set[str]] = {}
+        for found in self._destinations:
+            of_port.setdefault(found.service.port, set()).update(found.addresses)
+        return tuple(
+            (port, tuple(sorted(addresses, key=self._address_rank.__getitem__)))
+            for port, addresses in sorted(of_port.items())
+        )
+
+
+def _allowed(shares: Iterable[Share], reach: Reach) -> tuple[Share, ...]:
+    """The shares without the views that the client may not call."""
+    if reach is None:
+        return tuple(shares)
+    kept = (
+        (tuple(view for view in views if not reach.isdisjoint(view.identities)), weight)
+        for views, weight in shares
+    )
+    return tuple((views, weight) for views, weight in kept if views)
+
+
+def _served(destination: Destination, rule: SplitRule) -> Served:
+    return Served(
+        namespace=destination.service.namespace,
+        local=OutboundHost(rule=rule, domains=destination.local_domains),
+        foreign=OutboundHost(rule=rule, domains=destination.foreign_domains),
+    )
+
+
+def _hosts(served: Sequence[Served], namespace: str) -> tuple[OutboundHost, ...]:
+    """The port's virtual hosts for clients of a namespace; no host name stands twice.
+
+    ``web-0.web`` may be a Pod of this namespace's StatefulSet or a Service of the namespace
+    ``web``; DNS search lists find the former first, so names of the own namespace win.
+    """
+    hosts = [each.local if each.namespace == namespace else each.foreign for each in served]
+    if len(set().union(*(host.domains for host in hosts))) == sum(len(h.domains) for h in hosts):
+        return tuple(hosts)
+    owner: dict[str, OutboundHost] = {}
+    for host in sorted(hosts, key=lambda host: host.rule.service.namespace != namespace):
+        for domain in host.domains:
+            owner.setdefault(domain, host)
+    own = (tuple(d for d in host.domains if owner[d] is host) for host in hosts)
+    kept = (replace(host, domains=domains) for host, domains in zip(hosts, own, strict=True))
+    return tuple(host for host in kept if host.domains)
+
+
+def _tcp(
+    ruled: Iterable[tuple[Destination, SplitRule]], claimed: dict[int, set[str]]
+) -> tuple[OutboundTcp, ...]:
+    """A chain per service with the addresses that neither HTTP nor an older service has claimed."""
+    chains = []
+    for found, rule in sorted(ruled, key=lambda pair: pair[0].seniority):
+        taken = claimed.setdefault(found.service.port, set())
+        addresses = tuple(address for address in found.addresses if address not in taken)
+        taken.update(addresses)
+        if addresses:
+            chains.append(OutboundTcp(rule=rule, addresses=addresses))
+    return tuple(sorted(chains, key=lambda chain: _chain_name(chain.rule.service)))
+
+
+def _one_service_per_cluster(services: Services) -> dict[MeshService, MeshService]:
+    """Each mesh service → the one that names its cluster: two ports may share a target."""
+    first: dict[str, MeshService] = {}
+    ordered = sorted(
+        services.by_service, key=lambda service: (not service.protocol.is_http, service)
+    )
+    return {service: first.setdefault(_cluster_name(service), service) for service in ordered}
+
+
+def _dialled_through(
+    destinations: Iterable[Destination],
+) -> dict[MeshService, tuple[Destination, ...]]:
+    """What a client of each mesh service may dial: the service, and the roots that it backs."""
+    found: dict[MeshService, list[Destination]] = {}
+    for destination in destinations:
+        for views in (destination.views, *(views for views, _ in destination.split)):
+            for view in views:
+                found.setdefault(view.service, []).append(destination)
+    return {service: tuple(dialled) for service, dialled in found.items()}
+
+
+def _address_rank(services: Services) -> dict[str, int]:
+    """Each address → its place in numeric order, IPv4 first."""
+    parsed = {a: ip_address(a) for view in services.views for a in view.addresses}
+    ordered = sorted(parsed, key=lambda address: (parsed[address].version, int(parsed[address])))
+    return {address: place for place, address in enumerate(ordered)}
+
+
+def _cluster_name(service: MeshService) -> str:
+    return f"{service.full_name}|{service.target}"
+
+
+def _chain_name(service: MeshService) -> str:
+    return f"{service.full_name}_{service.port}_{service.protocol}"
