@@ -68,7 +68,7 @@ _MESSAGE_NAMES: Mapping[ResourceKind, str] = MappingProxyType(
 _KINDS_BY_URL = {kind.type_url: kind for kind in ResourceKind}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Resource:
     """One Envoy configuration item; identity is its equality, because caches share it.
 
@@ -96,7 +96,7 @@ class Layer:
     Names are unique within a kind. Versions per kind are hashed once, at first use.
     """
 
-    __slots__ = ("__dict__", "_by_kind")
+    __slots__ = ("__dict__", "__weakref__", "_by_kind")
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         """Raise :class:`ResourceError` when a name comes twice within a kind."""
@@ -132,7 +132,7 @@ class ResourceSet:
     set.
     """
 
-    __slots__ = ("__dict__", "layers")
+    __slots__ = ("__dict__", "__weakref__", "layers")
 
     def __init__(self, layers: Iterable[Layer]) -> None:
         self.layers = tuple(layers)
