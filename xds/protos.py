@@ -16,10 +16,15 @@ from envoy.config.accesslog.v3.accesslog_pb2 import (
     ResponseFlagFilter,
     RuntimeFilter,
 )
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
+from envoy.config.bootstrap.v3.bootstrap_pb2 import (
+    Admin,
+    Bootstrap,
+    LayeredRuntime,
+    RuntimeLayer,
+)
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
-from envoy.config.cluster.v3.cluster_pb2 import Cluster
-from envoy.config.core.v3.address_pb2 import Address, CidrRange, SocketAddress
+from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
+from envoy.config.core.v3.address_pb2 import Address, CidrRange, SocketAddress, TcpKeepalive
 from envoy.config.core.v3.base_pb2 import (
     DataSource,
     HeaderValue,
@@ -32,6 +37,7 @@ from envoy.config.core.v3.base_pb2 import (
     RuntimeUInt32,
     TrafficDirection,
     TransportSocket,
+    WatchedDirectory,
 )
 from envoy.config.core.v3.config_source_pb2 import (
     AggregatedConfigSource,
@@ -63,6 +69,7 @@ from envoy.config.listener.v3.listener_components_pb2 import (
     ListenerFilter,
 )
 from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.overload.v3.overload_pb2 import OverloadManager, ResourceMonitor
 from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Policy, Principal
 from envoy.config.route.v3.route_components_pb2 import (
     DirectResponseAction,
@@ -80,6 +87,8 @@ from envoy.extensions.access_loggers.grpc.v3.als_pb2 import (
 )
 from envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsAccessLog
 from envoy.extensions.access_loggers.stream.v3.stream_pb2 import StdoutAccessLog
+from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
+from envoy.extensions.filters.common.fault.v3.fault_pb2 import FaultDelay
 from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
 from envoy.extensions.filters.http.health_check.v3.health_check_pb2 import (
     HealthCheck as HealthCheckFilter,
@@ -105,6 +114,9 @@ from envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2 impor
 )
 from envoy.extensions.rbac.principals.mtls_authenticated.v3.mtls_authenticated_pb2 import (
     Config as MtlsAuthenticated,
+)
+from envoy.extensions.resource_monitors.downstream_connections.v3.downstream_connections_pb2 import (  # noqa: E501
+    DownstreamConnectionsConfig,
 )
 from envoy.extensions.transport_sockets.tls.v3.common_pb2 import (
     CertificateValidationContext,
@@ -156,6 +168,7 @@ __all__ = [
     "AccessLog",
     "AccessLogFilter",
     "Address",
+    "Admin",
     "AggregatedConfigSource",
     "Any",
     "ApiConfigSource",
@@ -180,10 +193,13 @@ __all__ = [
     "DiscoveryRequest",
     "DiscoveryResource",
     "DiscoveryResponse",
+    "DnsCluster",
+    "DownstreamConnectionsConfig",
     "DownstreamTlsContext",
     "Duration",
     "Empty",
     "Endpoint",
+    "FaultDelay",
     "Filter",
     "FilterChain",
     "FilterChainMatch",
@@ -204,6 +220,7 @@ __all__ = [
     "HttpProtocolOptions",
     "HttpRbac",
     "KeepaliveSettings",
+    "LayeredRuntime",
     "LbEndpoint",
     "Listener",
     "ListenerFilter",
@@ -217,6 +234,7 @@ __all__ = [
     "NetworkRbac",
     "Node",
     "OriginalDst",
+    "OverloadManager",
     "PathConfigSource",
     "PathMatcher",
     "Percent",
@@ -226,6 +244,7 @@ __all__ = [
     "RBACPerRoute",
     "Rds",
     "RegexMatcher",
+    "ResourceMonitor",
     "ResponseFlagFilter",
     "Route",
     "RouteAction",
@@ -235,6 +254,7 @@ __all__ = [
     "RoutingPriority",
     "RuntimeFilter",
     "RuntimeFractionalPercent",
+    "RuntimeLayer",
     "RuntimeUInt32",
     "SdsSecretConfig",
     "Secret",
@@ -249,6 +269,7 @@ __all__ = [
     "Struct",
     "SubjectAltNameMatcher",
     "SubstitutionFormatString",
+    "TcpKeepalive",
     "TcpProxy",
     "TlsCertificate",
     "TlsInspector",
@@ -258,9 +279,11 @@ __all__ = [
     "TypedExtensionConfig",
     "UInt32Value",
     "UInt64Value",
+    "UpstreamConnectionOptions",
     "UpstreamHttpOptions",
     "UpstreamTlsContext",
     "VirtualHost",
+    "WatchedDirectory",
     "WeightedCluster",
     "XdsExtensionConfig",
     "duration",
