@@ -8,7 +8,8 @@ this page. Specification: kubernetes-surface 8.4, data-plane 7.11.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import (
     CollectorRegistry,
@@ -19,10 +20,31 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _BUILD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 90)
 _PROXY_LABELS = ("proxy_uuid", "identity", "type")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One line of a metrics page."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+def parse_samples(page: str) -> tuple[Sample, ...]:
+    """The samples of a page in Prometheus text format, in its order; ``ValueError`` for another."""
+    # Without their types, since the library renames counters that do not end in _total.
+    lines = [line for line in page.splitlines() if line and not line.startswith("#")]
+    return tuple(
+        Sample(name=sample.name, labels=sample.labels, value=sample.value)
+        for family in text_string_to_metric_families("\n".join(lines) + "\n")
+        for sample in family.samples
+    )
 
 
 class ExactCounter:
