@@ -87,6 +87,7 @@ from envoy.extensions.access_loggers.grpc.v3.als_pb2 import (
 )
 from envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsAccessLog
 from envoy.extensions.access_loggers.stream.v3.stream_pb2 import StdoutAccessLog
+from envoy.extensions.clusters.common.dns.v3.dns_pb2 import DnsLookupFamily
 from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
 from envoy.extensions.filters.common.fault.v3.fault_pb2 import FaultDelay
 from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
@@ -194,6 +195,7 @@ __all__ = [
     "DiscoveryResource",
     "DiscoveryResponse",
     "DnsCluster",
+    "DnsLookupFamily",
     "DownstreamConnectionsConfig",
     "DownstreamTlsContext",
     "Duration",
@@ -291,6 +293,7 @@ __all__ = [
     "pack",
     "resource_of",
     "serialize",
+    "to_dict",
     "to_json",
     "type_url",
 ]
@@ -339,6 +342,11 @@ def to_json(resource: Resource) -> dict[str, Untyped]:
     message = message_of(resource)
     if resource.kind is ResourceKind.SDS:
         _redact(message)
+    return to_dict(message)
+
+
+def to_dict(message: Message) -> dict[str, Untyped]:
+    """The message as JSON, with proto field names; nothing is hidden."""
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
