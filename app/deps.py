@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from app.controller.runtime import Runtime
 from app.errors import NotFoundError, UnreachableError
 from app.mesh.snapshot import MeshSnapshot
-from xds.server.ports import StreamInfo
+from xds.stream.ledger import ProxyStatus
 
 
 def current_runtime(request: Request) -> Runtime:
@@ -29,16 +29,22 @@ def current_snapshot(runtime: Annotated[Runtime, Depends(current_runtime)]) -> M
     return snapshot
 
 
-def connected_proxy(uuid: str, runtime: Annotated[Runtime, Depends(current_runtime)]) -> StreamInfo:
-    """The newest stream of the proxy with that UUID."""
-    streams = {stream.proxy.uuid: stream for stream in runtime.connected()}
-    if uuid not in streams:
-        raise NotFoundError(
-            f"no proxy {uuid} is connected; /api/v1/proxies lists those that are"
-        )
-    return streams[uuid]
+def connected_proxy(
+    uuid: str, runtime: Annotated[Runtime, Depends(current_runtime)]
+) -> ProxyStatus:
+    """What the ledger says of the connected proxy with that UUID."""
+    status = runtime.ledger.get(uuid)
+    if status is None or status.gone_at is not None:
+        raise NotFoundError(f"no proxy {uuid} is connected; /api/v1/proxies lists those that are")
+    return status
+
+
+def query_string(request: Request) -> str:
+    """The request's query string with its question mark; empty when there is none."""
+    return f"?{request.url.query}" if request.url.query else ""
 
 
 CurrentRuntime = Annotated[Runtime, Depends(current_runtime)]
 CurrentSnapshot = Annotated[MeshSnapshot, Depends(current_snapshot)]
-ConnectedProxy = Annotated[StreamInfo, Depends(connected_proxy)]
+ConnectedProxy = Annotated[ProxyStatus, Depends(connected_proxy)]
+QueryString = Annotated[str, Depends(query_string)]

@@ -6,9 +6,9 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Response
 
-from app import metrics
 from app.api.schemas import Health, Version
 from app.deps import CurrentRuntime
+from app.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
 _UNAVAILABLE = 503
@@ -38,6 +38,6 @@ def read_version(runtime: CurrentRuntime) -> Version:
 
 
 @router.get("/metrics")
-def read_metrics() -> Response:
+def read_metrics(runtime: CurrentRuntime) -> Response:
     """Metrics of the control plane as Prometheus text."""
-    return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
+    return Response(runtime.metrics.render(), media_type=CONTENT_TYPE)
