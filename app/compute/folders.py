@@ -24,7 +24,7 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _LOOK_SECONDS = 0.02
 _PATIENCE_SECONDS = 0.12
 """How long a file may be gone or empty before that is believed."""
-_TICK_MILLISECONDS = 1000
+_TICK_MILLISECONDS = 250
 _GONE = (0, 0, 0)
 
 
