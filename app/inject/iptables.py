@@ -203,7 +203,7 @@ if [ -z "$tool" ]; then
 fi
 # A rule that an earlier run left: its deletion, in the same transaction that adds it anew.
 stale() {{
-  if "$tool" -w -t nat -C "$@" 2>/dev/null; then printf '%s\n' "-D $*"; fi
+  if "$tool" -w -t nat -C "$@" 2>/dev/null; then printf '%s\\n' "-D $*"; fi
 }}
 "$tool-restore" -w --noflush <<END
 {rules}

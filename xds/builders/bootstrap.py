@@ -6,6 +6,7 @@ Comes in one :class:`BootstrapSpec`, go out texts by file name, as the kubelet m
 
 from __future__ import annotations
 
+import json
 from ipaddress import AddressValueError, IPv4Address
 
 import yaml
@@ -293,4 +294,5 @@ def _is_address(host: str) -> bool:
 
 
 def _to_yaml(message: Message) -> str:
-    return yaml.safe_dump(to_dict(message), sort_keys=True)
+    # A packed message becomes an OrderedDict, which YAML would write as a Python object.
+    return yaml.safe_dump(json.loads(json.dumps(to_dict(message))), sort_keys=True)
