@@ -66,6 +66,12 @@ class Stored:
     raw: RawObject
     where: str
     object: KubeObject | None = None
+    document: Document | None = None
+    """As written in a file; None for objects of the program."""
+
+    def where_of(self, path: str) -> str:
+        """``file:line`` of a field, or ``where`` for an object of no file."""
+        return self.where if self.document is None else self.document.where_of(path)
 
     def same_as(self, other: Stored | None) -> bool:
         """True when nobody could tell the two apart."""
@@ -144,7 +150,13 @@ class DeclaredObjects:
                 rejected.extend(_placed(entry, document) for entry in admitted.rejected)
                 kept.update({key: before.good[key]} if key in before.good else {})
                 continue
-            stored = Stored(key=key, raw=admitted.raw, where=document.where, object=admitted.object)
+            stored = Stored(
+                key=key,
+                raw=admitted.raw,
+                where=document.where,
+                object=admitted.object,
+                document=document,
+            )
             if key in good:
                 rejected.append(_duplicate(stored, good[key]))
             else:

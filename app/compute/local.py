@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +22,7 @@ from app.compute.folders import FileChange, Folders
 from app.compute.kept import KeptObjects
 from app.errors import ObjectError, WriteConflict
 from app.events import ObjectChanged, ObjectDeleted, ObjectEvent, SourceChecked, Synced
+from app.objects import scheme
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
 
 _WISHES = frozenset({"Pod"})
@@ -45,11 +47,10 @@ class LocalObjects:
         Written objects survive in ``kept_in``.
         """
         self._lock = threading.RLock()
-        self._admit = admit
         self._folders = Folders(paths)
         self._declared = DeclaredObjects(admit)
         self._kept = KeptObjects(kept_in)
-        self._presets = {RawKey.of(raw): self._stored(raw, "preset") for raw in presets}
+        self._presets = {RawKey.of(raw): _written(raw, "preset") for raw in presets}
         self._implied: dict[RawKey, Stored] = {}
         self._written: dict[RawKey, Stored] = {}
         self._visible: dict[RawKey, Stored] = {}
@@ -67,8 +68,10 @@ class LocalObjects:
         self._folders.check()
         with self._lock:
             for raw in self._kept.load():
-                stored = self._stored(raw, str(RawKey.of(raw)))
-                self._written[stored.key] = stored
+                # What an older release kept and this one cannot read is not worth a failed start.
+                with suppress(ObjectError):
+                    stored = _written(raw, str(RawKey.of(raw)))
+                    self._written[stored.key] = stored
             self._apply_files(self._folders.changed())
 
     def start(self, post: Callable[[ObjectEvent], None], kinds: Iterable[ObjectKind]) -> None:
@@ -178,7 +181,7 @@ class LocalObjects:
         metadata = raw["metadata"]
         metadata.setdefault("uid", str(uuid4()))
         metadata.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-        stored = self._stored(raw, str(key))
+        stored = _written(raw, str(key))
         self._kept.save(key, raw)
         self._written[key] = stored
         self._settle({key})
@@ -220,7 +223,7 @@ class LocalObjects:
         self._implied = {}
         for name in sorted(names):
             raw: RawObject = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            self._implied[RawKey.of(raw)] = self._stored(raw, _IMPLIED)
+            self._implied[RawKey.of(raw)] = _written(raw, _IMPLIED)
 
     def _settle(self, keys: Iterable[RawKey]) -> None:
         """What is in force follows from the layers, and everybody hears of what differs."""
@@ -268,11 +271,15 @@ class LocalObjects:
         if self._post is not None:
             self._post(event)
 
-    def _stored(self, raw: RawObject, where: str) -> Stored:
-        admitted = self._admit(raw, where)
-        if admitted.rejected:
-            raise ObjectError(str(admitted.rejected[0]))
-        return Stored(key=RawKey.of(raw), raw=admitted.raw, where=where, object=admitted.object)
+
+def _written(raw: RawObject, where: str) -> Stored:
+    """An object of the program itself; raises ``ObjectError`` when the mesh could not read it."""
+    if not scheme.is_mesh_kind(raw):
+        return Stored(key=RawKey.of(raw), raw=raw, where=where)
+    decoded = scheme.decode(raw, where)
+    if isinstance(decoded, Rejected):
+        raise ObjectError(str(decoded))
+    return Stored(key=RawKey.of(raw), raw=raw, where=where, object=decoded[1])
 
 
 def _raw_key(key: ObjectKey) -> RawKey:
