@@ -35,7 +35,7 @@ class BuildCache:
     def __init__(self) -> None:
         self.built: Counter[str] = Counter()
         self._by_content: WeakValueDictionary[tuple[Hashable, ...], Any] = WeakValueDictionary()
-        self._recent: dict[tuple[Hashable, ...], _Recent] = {}
+        self._recent: dict[tuple[object, ...], _Recent] = {}
 
     def __len__(self) -> int:
         """How many built objects are alive."""
@@ -53,7 +53,7 @@ class BuildCache:
 
         return self._remember((build, id(subject), context), subject, find)
 
-    def recall(self, gather: Callable[..., Built], subject: Hashable, *context: Hashable) -> Built:
+    def recall(self, gather: Callable[..., Built], subject: object, *context: object) -> Built:
         """What ``gather(cache, subject, *context)`` gives, asked for lately about the same subject.
 
         For what is put together from cached parts: the subject counts by identity only, so an
@@ -75,7 +75,7 @@ class BuildCache:
             recent.used = False
 
     def _remember(
-        self, key: tuple[Hashable, ...], subject: object, find: Callable[[], Built]
+        self, key: tuple[object, ...], subject: object, find: Callable[[], Built]
     ) -> Built:
         recent = self._recent.get(key)
         if recent is None:

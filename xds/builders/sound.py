@@ -1,0 +1,265 @@
+"""Policy in, the same policy without what Envoy would refuse, and the faults that were found.
+
+A single refused item makes Envoy refuse the whole listener, route configuration or chain, so the
+smallest unit is dropped here before anything is built (data-plane 7.6 and appendix C). The catalog
+keeps its own promises; this page is why a mistake there costs one host and never a proxy. A sound
+policy comes back as the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from typing import TypeVar
+
+from xds.builders import names
+from xds.policy.traffic import (
+    DeniedPort,
+    Inbound,
+    InboundHost,
+    InboundHttp,
+    InboundHttpPort,
+    InboundTcp,
+    Outbound,
+    OutboundHost,
+    OutboundHttpPort,
+    OutboundTcp,
+    SplitRule,
+    TcpPermission,
+    WeightedUpstream,
+)
+
+_MAX_PORT = 65535
+_MAX_WEIGHTS = 4294967295
+
+Host = TypeVar("Host", OutboundHost, InboundHost)
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Fault:
+    """One unit of a policy that was dropped, and why."""
+
+    unit: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
+class SoundOutbound:
+    """Traffic out that Envoy takes."""
+
+    outbound: Outbound
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
+class SoundInbound:
+    """Traffic in that Envoy takes."""
+
+    inbound: Inbound
+    faults: tuple[Fault, ...]
+
+
+def sound_outbound(outbound: Outbound) -> SoundOutbound:
+    """Rules have clusters and weights, each (port, address) one chain, each domain one host."""
+    check = _OutboundCheck(outbound)
+    sound = replace(
+        outbound,
+        http=_kept(check.http(port) for port in outbound.http),
+        tcp=_kept(check.tcp(dialled) for dialled in outbound.tcp),
+        denied=_kept(check.denied(denied) for denied in outbound.denied),
+    )
+    same = outbound if sound == outbound else sound
+    return SoundOutbound(outbound=same, faults=tuple(check.faults))
+
+
+def sound_inbound(inbound: Inbound) -> SoundInbound:
+    """Every (port, server name) has one chain, every domain one host, every rule principals."""
+    check = _InboundCheck()
+    sound = replace(
+        inbound,
+        http=_kept(check.http(port) for port in inbound.http),
+        tcp=_kept(check.tcp(served) for served in inbound.tcp),
+    )
+    same = inbound if sound == inbound else sound
+    return SoundInbound(inbound=same, faults=tuple(check.faults))
+
+
+class _Check:
+    """What both directions share; faults gather in the order found."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def drop(self, unit: str, reason: str) -> None:
+        self.faults.append(Fault(unit=unit, reason=reason))
+
+    def port(self, unit: str, port: int) -> bool:
+        if 0 < port <= _MAX_PORT:
+            return True
+        self.drop(unit, f"port {port} is not between 1 and {_MAX_PORT}")
+        return False
+
+    def hosts(self, unit: str, hosts: Iterable[Host]) -> tuple[Host, ...]:
+        """The hosts, each without domains that an earlier one has; Envoy ignores case."""
+        taken: set[str] = set()
+        kept = []
+        for host in hosts:
+            free = tuple(d for d in host.domains if d.lower() not in taken)
+            if len(free) < len(host.domains):
+                self.drop(unit, f"domains {sorted(set(host.domains) - set(free))} are taken")
+            taken.update(domain.lower() for domain in free)
+            if free:
+                kept.append(host if free == host.domains else replace(host, domains=free))
+        return tuple(kept)
+
+
+class _OutboundCheck(_Check):
+    def __init__(self, outbound: Outbound) -> None:
+        super().__init__()
+        self._clusters = {names.upstream_cluster(up.service) for up in outbound.upstreams}
+        self._claimed: set[tuple[int, str]] = set()
+        self._chains: set[str] = set()
+
+    def http(self, port: OutboundHttpPort) -> OutboundHttpPort | None:
+        unit = names.outbound_http_chain(port.port)
+        if not self._chain(unit, port.port):
+            return None
+        routed = _kept(self._host(host) for host in port.hosts)
+        hosts = self.hosts(unit, routed)
+        addresses = self._addresses(unit, port.port, port.addresses)
+        if not addresses or not hosts:
+            return None
+        return replace(port, hosts=hosts, addresses=addresses)
+
+    def tcp(self, dialled: OutboundTcp) -> OutboundTcp | None:
+        service = dialled.rule.service
+        unit = names.outbound_tcp_chain(service)
+        if not self._chain(unit, service.port):
+            return None
+        rule = self._rule(unit, dialled.rule)
+        addresses = self._addresses(unit, service.port, dialled.addresses)
+        if rule is None or not addresses:
+            return None
+        return replace(dialled, rule=rule, addresses=addresses)
+
+    def denied(self, denied: DeniedPort) -> DeniedPort | None:
+        unit = names.denied_chain(denied.port)
+        if not self._chain(unit, denied.port):
+            return None
+        addresses = self._addresses(unit, denied.port, denied.addresses)
+        return replace(denied, addresses=addresses) if addresses else None
+
+    def _host(self, host: OutboundHost) -> OutboundHost | None:
+        rule = self._rule(f"host {host.rule.service.full_name}", host.rule)
+        return None if rule is None else replace(host, rule=rule)
+
+    def _chain(self, unit: str, port: int) -> bool:
+        if unit in self._chains:
+            self.drop(unit, "a chain of that name exists")
+            return False
+        self._chains.add(unit)
+        return self.port(unit, port)
+
+    def _addresses(self, unit: str, port: int, addresses: Iterable[str]) -> tuple[str, ...]:
+        kept = []
+        for text in addresses:
+            address = _canonical(text)
+            if address is None:
+                self.drop(unit, f"{text!r} is not an IP address")
+            elif (port, address) in self._claimed:
+                self.drop(unit, f"address {address} is taken on port {port}")
+            else:
+                self._claimed.add((port, address))
+                kept.append(address)
+        return tuple(kept)
+
+    def _rule(self, unit: str, rule: SplitRule) -> SplitRule | None:
+        kept = []
+        for upstream in rule.upstreams:
+            cluster = names.upstream_cluster(upstream.service)
+            if upstream.weight <= 0:
+                self.drop(unit, f"weight {upstream.weight} of {cluster} is not positive")
+            elif cluster not in self._clusters:
+                self.drop(unit, f"cluster {cluster} does not exist")
+            else:
+                kept.append(upstream)
+        if not kept:
+            self.drop(unit, "no upstream is left")
+            return None
+        return replace(rule, upstreams=_scaled(kept))
+
+
+class _InboundCheck(_Check):
+    def __init__(self) -> None:
+        super().__init__()
+        self._claimed: set[tuple[int, str]] = set()
+
+    def http(self, port: InboundHttpPort) -> InboundHttpPort | None:
+        unit = names.inbound_routes(port.target)
+        if not self.port(unit, port.target):
+            return None
+        chains = _kept(self._http_chain(port.target, chain) for chain in port.chains)
+        if not chains:
+            return None
+        hosts = tuple(self._rules(host) for host in self.hosts(unit, port.hosts))
+        return replace(port, chains=chains, hosts=hosts)
+
+    def tcp(self, served: InboundTcp) -> InboundTcp | None:
+        unit = names.inbound_chain(served.service)
+        target = served.service.target
+        if not self.port(unit, target) or not self._claim(unit, target, served.server_name):
+            return None
+        if served.permissions is None:
+            return served
+        permissions = _kept(self._permission(unit, one) for one in served.permissions)
+        if not permissions:
+            self.drop(unit, "nobody may call it")
+            return None
+        return replace(served, permissions=permissions)
+
+    def _http_chain(self, target: int, chain: InboundHttp) -> InboundHttp | None:
+        unit = names.inbound_chain(chain.service)
+        return chain if self._claim(unit, target, chain.server_name) else None
+
+    def _claim(self, unit: str, target: int, server_name: str) -> bool:
+        key = (target, server_name.lower())
+        if key in self._claimed or not server_name or "*" in server_name:
+            self.drop(unit, f"server name {server_name!r} is taken or unusable on port {target}")
+            return False
+        self._claimed.add(key)
+        return True
+
+    def _rules(self, host: InboundHost) -> InboundHost:
+        kept = tuple(rule for rule in host.rules if rule.principals != ())
+        if len(kept) < len(host.rules):
+            self.drop(f"host {host.service.full_name}", "a rule without principals grants nothing")
+            return replace(host, rules=kept)
+        return host
+
+    def _permission(self, unit: str, permission: TcpPermission) -> TcpPermission | None:
+        if permission.principals:
+            return permission
+        self.drop(unit, f"{permission.name} has no principals and grants nothing")
+        return None
+
+
+def _scaled(upstreams: Sequence[WeightedUpstream]) -> tuple[WeightedUpstream, ...]:
+    """Shares whose sum Envoy can hold; a share never becomes 0."""
+    total = sum(upstream.weight for upstream in upstreams)
+    if total <= _MAX_WEIGHTS:
+        return tuple(upstreams)
+    most = _MAX_WEIGHTS - len(upstreams)
+    return tuple(replace(up, weight=max(1, up.weight * most // total)) for up in upstreams)
+
+
+def _canonical(text: str) -> str | None:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None
+
+
+def _kept(parts: Iterable[Part | None]) -> tuple[Part, ...]:
+    return tuple(part for part in parts if part is not None)
