@@ -1,4 +1,4 @@
-"""Comparison with a golden file, which is reviewed like code; ``UPDATE_GOLDEN=1`` writes it anew."""
+"""Comparison with golden files, which are reviewed like code; ``UPDATE_GOLDEN=1`` writes them."""
 
 from __future__ import annotations
 

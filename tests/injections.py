@@ -1,4 +1,4 @@
-"""What an injection needs besides the Pod, with sane defaults: for tests of injection and webhooks."""
+"""What an injection needs besides the Pod, with sane defaults; for injection and webhooks."""
 
 from __future__ import annotations
 

@@ -34,6 +34,11 @@ _TO_POD_IP = (
     f"OUTPUT -p tcp -o lo -d 127.0.0.1/32 -m owner --uid-owner {ENVOY_UID} "
     "-j DNAT --to-destination $POD_IP"
 )
+_ADMIN_STAYS = (
+    f"OUTPUT -p tcp -o lo -d 127.0.0.1/32 -m owner --uid-owner {ENVOY_UID} "
+    "-m tcp --dport 15000 -j RETURN"
+)
+"""Before the rule above: the sidecar's admin listens on 127.0.0.1 only, and /osm-ready asks it."""
 _MULTIPORT_LIMIT = 15
 """iptables takes no more ports in one multiport match."""
 _MAX_PORT = 65535
@@ -83,7 +88,9 @@ def redirection(
 def init_script(wanted: Redirection) -> str:
     """The script; it needs a POSIX shell, iptables, NET_ADMIN and, in PodIP mode, ``$POD_IP``."""
     check = _POD_IP_CHECK if wanted.deliver_to_pod_ip else ""
-    jumps = [_JUMP_IN, _JUMP_OUT, *([_TO_POD_IP] if wanted.deliver_to_pod_ip else [])]
+    jumps = [_JUMP_IN, _JUMP_OUT]
+    if wanted.deliver_to_pod_ip:
+        jumps += [_TO_POD_IP, _ADMIN_STAYS]
     lines = [
         "*nat",
         *(f":{chain} - [0:0]" for chain in (_IN, _IN_REDIRECT, _OUT, _OUT_REDIRECT)),
@@ -119,6 +126,7 @@ def _outbound_rules(wanted: Redirection) -> Iterator[str]:
     yield f"-A {_OUT} -d 127.0.0.1/32 -j RETURN"
     if wanted.deliver_to_pod_ip:
         yield f"-I {_TO_POD_IP}"
+        yield f"-I {_ADMIN_STAYS}"
     for interface in wanted.interfaces:
         yield f"-A {_OUT} -o {interface} -j RETURN"
     for network in wanted.excluded_ranges:

@@ -234,7 +234,10 @@ def ports(*numbers: int | RawObject) -> list[RawObject]:
                 'with openservicemesh.io/sidecar-injection: "disabled"',
                 id=f"windows-by-{next(iter(windows))}",
             )
-            for windows in ({"nodeSelector": {"Kubernetes.io/OS": "Windows"}}, {"os": {"name": "windows"}})
+            for windows in (
+                {"nodeSelector": {"Kubernetes.io/OS": "Windows"}},
+                {"os": {"name": "windows"}},
+            )
         ),
         pytest.param(
             {"metadata": {}, "spec": {"containers": [{"name": "a", "ports": [{}]}]}},
