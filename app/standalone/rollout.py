@@ -159,7 +159,7 @@ def _numbered_leaving(
         return tuple(pod.key for pod in (surplus[:1] if wanted.in_order else surplus))
     dead = [pod for pod in falling if pod.finished]
     stale = [pod for pod in falling if pod.hash != wanted.hash]
-    # A stale Pod that is not ready may be the very reason for the edit: it does not wait for others.
+    # A stale Pod that is not ready may be the reason for the edit: it does not wait for others.
     broken = [pod for pod in stale if not pod.ready]
     ready_stale = stale[:1] if settled else []
     return tuple(pod.key for pod in (dead or broken or ready_stale)[:1])

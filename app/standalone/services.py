@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from app.objects.core import Service, ServicePort
 from app.objects.meta import RawObject, selects
-from app.standalone.network import ServiceForward
+from app.standalone.nat import ServiceForward
 from app.standalone.rollout import is_ready
 
 _EXTERNAL = "ExternalName"
