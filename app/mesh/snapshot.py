@@ -31,6 +31,7 @@ class MeshPod:
     scrape: bool
     services: tuple[MeshService, ...]
     """Mesh services it backs; sorted."""
+    created: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,15 +8,38 @@ Source: data-plane 3; the Kubernetes API reference, core/v1 and discovery.k8s.io
 
 from __future__ import annotations
 
-from typing import Annotated
+from ipaddress import ip_address
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from app.objects.meta import KubeModel, KubeObject, StringMap
+from app.objects.meta import (
+    SERVICE_NAME_LABEL,
+    KubeModel,
+    KubeObject,
+    StringMap,
+    shown,
+    soft_error,
+)
 
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 _FINISHED = frozenset({"Succeeded", "Failed"})
 _HEADLESS = frozenset({"", "None"})
+
+
+def _address(value: Any) -> Any:
+    """An address in its one canonical form; Envoy refuses whole resources for a wrong one."""
+    if value in _HEADLESS:
+        return value
+    try:
+        return str(ip_address(value))
+    except ValueError as error:
+        rule = "must be an IP address such as 10.0.0.1"
+        raise soft_error("address", f"{rule}, not {shown(value)}") from error
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+"""An IP address; empty or ``None`` where Kubernetes has none."""
 
 
 class Namespace(KubeObject):
@@ -59,14 +82,14 @@ class PodSpec(KubeModel):
 class PodAddress(KubeModel):
     """One address of a Pod."""
 
-    ip: str = ""
+    ip: Address = ""
 
 
 class PodStatus(KubeModel):
     """What a Pod is now."""
 
     phase: str = ""
-    pod_ip: str = Field("", alias="podIP")
+    pod_ip: Address = Field("", alias="podIP")
     pod_ips: tuple[PodAddress, ...] = Field((), alias="podIPs")
 
 
@@ -95,7 +118,7 @@ class Pod(KubeObject):
     def addresses(self) -> frozenset[str]:
         """All its addresses; empty until it has one."""
         found = {address.ip for address in self.status.pod_ips} | {self.status.pod_ip}
-        return frozenset(found - {""})
+        return frozenset(found - _HEADLESS)
 
     def port_number(self, name: str) -> int | None:
         """The number of the TCP port of that name, the first where several have it."""
@@ -120,8 +143,8 @@ class ServiceSpec(KubeModel):
     """What a Service offers, and which Pods are behind it."""
 
     type: str = "ClusterIP"
-    cluster_ip: str = Field("", alias="clusterIP")
-    cluster_ips: tuple[str, ...] = Field((), alias="clusterIPs")
+    cluster_ip: Address = Field("", alias="clusterIP")
+    cluster_ips: tuple[Address, ...] = Field((), alias="clusterIPs")
     selector: StringMap = Field(default_factory=dict)
     ports: tuple[ServicePort, ...] = ()
 
@@ -141,7 +164,8 @@ class Service(KubeObject):
         """Its own addresses, unique, as written; empty when headless."""
         if self.headless:
             return ()
-        return tuple(dict.fromkeys((self.spec.cluster_ip, *self.spec.cluster_ips)))
+        given = dict.fromkeys((self.spec.cluster_ip, *self.spec.cluster_ips))
+        return tuple(address for address in given if address not in _HEADLESS)
 
 
 class TargetRef(KubeModel):
@@ -154,7 +178,7 @@ class TargetRef(KubeModel):
 class EndpointAddress(KubeModel):
     """One address of an Endpoints object."""
 
-    ip: str
+    ip: Address
     hostname: str = ""
     target_ref: TargetRef = Field(default_factory=TargetRef)
 
@@ -217,4 +241,4 @@ class EndpointSlice(KubeObject):
     @property
     def service(self) -> str:
         """Name of the Service it belongs to, in its own namespace; empty: it belongs to none."""
-        return self.metadata.labels.get("kubernetes.io/service-name", "")
+        return self.metadata.labels.get(SERVICE_NAME_LABEL, "")

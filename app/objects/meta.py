@@ -22,6 +22,7 @@ IGNORE_LABEL = "openservicemesh.io/ignore"
 INJECTION_ANNOTATION = "openservicemesh.io/sidecar-injection"
 METRICS_ANNOTATION = "openservicemesh.io/metrics"
 PROXY_UUID_LABEL = "osm-proxy-uuid"
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
 _MAX_SHOWN = 60
 

@@ -137,6 +137,7 @@ _REASONS: Mapping[str, str] = MappingProxyType(
         "greater_than_equal": "must be at least {ge}, not {shown}",
         "less_than_equal": "must be at most {le}, not {shown}",
         "too_long": "may have at most {max_length} entries: remove the others",
+        "string_too_long": "may have at most {max_length} characters, not {shown}: shorten it",
         "string_too_short": "must not be empty: write a name",
         "dict_type": "must be an object with fields, not {shown}",
         "model_type": "must be an object with fields, not {shown}",

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from app.objects.core import PortNumber
 from app.objects.meta import KubeModel, KubeObject, shown, soft_error
+from app.objects.patterns import MAX_LENGTH
 
 MAX_WEIGHT = 1_000_000
 """With ``MAX_BACKENDS`` the total of a split stays below Envoy's limit of 2^32 - 1."""
@@ -44,7 +45,8 @@ def _absent(value: Any) -> Any:
     return value
 
 
-HeaderMaps = Annotated[tuple[dict[str, str], ...], BeforeValidator(_list_of_maps)]
+Pattern = Annotated[str, Field(max_length=MAX_LENGTH)]
+HeaderMaps = Annotated[tuple[dict[str, Pattern], ...], BeforeValidator(_list_of_maps)]
 Weight = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=MAX_WEIGHT)]
 
 
@@ -82,7 +84,7 @@ class RouteMatch(KubeModel):
     """A named condition on requests, as written."""
 
     name: Annotated[str, Field(min_length=1)]
-    path_regex: str = ""
+    path_regex: Pattern = ""
     methods: tuple[Method, ...] = ()
     headers: HeaderMaps = ()
 

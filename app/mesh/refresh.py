@@ -1,0 +1,397 @@
+"""Objects to a snapshot: what did not change stays the same object.
+
+The loop owns a :class:`LiveMesh` and gives it each batch of events. Work is in proportion to what
+changed: a Service is read anew when it, one of its Pods or its endpoints changed; what policy
+depends on only when the shape of a Service or a rule did. Specification: data-plane 3, 4, 7.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from app.events import ObjectEvent
+from app.mesh.addresses import join_services, same_services
+from app.mesh.memory import NOTHING, Finding, Memory, Progress, ServiceState
+from app.mesh.rules import access_rules, join_rules, read_routes, splits_in_force
+from app.mesh.services import service_state
+from app.mesh.snapshot import EndpointTable, MeshPod, MeshSnapshot, Rules, Services, Workloads
+from app.mesh.store import ObjectStore, T
+from app.mesh.workloads import has_sidecar, mesh_namespaces, mesh_pod, repeated_port, workloads
+from app.objects import smi
+from app.objects.config import MeshConfig, MeshConfigSpec
+from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service
+from app.objects.meta import (
+    MONITORED_BY_LABEL,
+    SERVICE_NAME_LABEL,
+    ObjectKey,
+    ObjectKind,
+    Rejected,
+    selects,
+)
+from xds.policy.identity import Issuers
+from xds.policy.service import Endpoint, MeshService
+
+Name = tuple[str, str]
+"""Namespace and name."""
+
+_ACCESS_KINDS = frozenset(
+    {ObjectKind.TRAFFIC_TARGET, ObjectKind.HTTP_ROUTE_GROUP, ObjectKind.TCP_ROUTE}
+)
+_SPLIT_KINDS = frozenset({ObjectKind.TRAFFIC_SPLIT})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshScope:
+    """What decides which objects are of this mesh; fixed for the life of the process."""
+
+    mesh_name: str = "osm"
+    osm_namespace: str = "osm-system"
+    config_name: str = "osm-mesh-config"
+    dns_suffix: str = "cluster.local"
+
+
+class LiveMesh:
+    """The objects of the mesh and their newest snapshot; owned by the loop thread."""
+
+    def __init__(self, scope: MeshScope, issuers: Issuers) -> None:
+        self._scope = scope
+        self._issuers = issuers
+        self._store = ObjectStore()
+        self._progress: Progress | None = None
+
+    def refresh(self, events: Iterable[ObjectEvent]) -> MeshSnapshot:
+        """The snapshot after these events; the same object where nothing changed."""
+        changed: set[ObjectKey] = set()
+        for event in events:
+            changed |= self._store.apply(event)
+        self._progress = refresh(
+            self._store, self._progress, changed, scope=self._scope, issuers=self._issuers
+        )
+        return self._progress.snapshot
+
+
+def refresh(
+    store: ObjectStore,
+    previous: Progress | None,
+    changed: AbstractSet[ObjectKey] = frozenset(),
+    *,
+    scope: MeshScope,
+    issuers: Issuers,
+) -> Progress:
+    """The mesh as the store has it; ``previous`` was right but for the changed objects.
+
+    Without ``previous`` everything is read. Equal parts are the same objects as before, and so is
+    the snapshot when all of them are; else its revision is one higher.
+    """
+    step = _Step(store, previous, changed=changed, scope=scope)
+    return step.progress(issuers)
+
+
+class _Step:
+    """One refresh: what was, what changed, and the new parts as they come about."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        previous: Progress | None,
+        *,
+        changed: AbstractSet[ObjectKey],
+        scope: MeshScope,
+    ) -> None:
+        self._store = store
+        self._scope = scope
+        self._changed = changed
+        self._old = previous.snapshot if previous else None
+        self._memory = previous.memory if previous else NOTHING
+        self._findings = dict(self._memory.findings)
+        self._namespaces = [one for one in store.all(Namespace, "") if self._is_monitored(one)]
+        before = set(self._old.workloads.namespaces) if self._old else set()
+        now = {one.name for one in self._namespaces}
+        self._monitored = now
+        self._joined = now - before
+        self._left = before - now
+
+    def progress(self, issuers: Issuers) -> Progress:
+        """The snapshot after all steps, and what the next refresh starts from."""
+        states = self._states()
+        reshaped = self._reshaped(states)
+        pods, repeated = self._pods(states, reshaped)
+        services = self._services(states, pods, reshaped=bool(reshaped))
+        new = MeshSnapshot(
+            revision=self._old.revision + 1 if self._old else 1,
+            config=self._config(),
+            issuers=issuers,
+            dns_suffix=self._scope.dns_suffix,
+            workloads=self._workloads(pods),
+            services=services,
+            rules=self._rules(services),
+            endpoints=self._endpoints(states),
+            rejected=self._rejected(states, repeated),
+        )
+        memory = Memory(states=states, pods=pods, repeated=repeated, findings=self._findings)
+        return Progress(snapshot=_unless_same(self._old, new), memory=memory)
+
+    def _is_monitored(self, namespace: Namespace) -> bool:
+        return namespace.metadata.labels.get(MONITORED_BY_LABEL) == self._scope.mesh_name
+
+    def _changed_names(self, kind: ObjectKind) -> Iterator[Name]:
+        """Changed objects of a kind in the mesh's namespaces."""
+        for key in self._changed:
+            if key.kind is kind and key.namespace in self._monitored:
+                yield key.namespace, key.name
+
+    def _in_mesh(self, model: type[T]) -> Iterator[T]:
+        for namespace in self._monitored:
+            yield from self._store.all(model, namespace)
+
+    def _config(self) -> MeshConfigSpec:
+        found = self._store.get(MeshConfig, self._scope.osm_namespace, self._scope.config_name)
+        key = ObjectKey(
+            kind=ObjectKind.MESH_CONFIG,
+            namespace=self._scope.osm_namespace,
+            name=self._scope.config_name,
+        )
+        problems = found.problems if found else ()
+        self._findings["config"] = tuple(
+            Finding(key=key, field=one.field, reason=one.reason, code="E3002") for one in problems
+        )
+        config = found.spec if found else MeshConfigSpec()
+        return self._old.config if self._old and self._old.config == config else config
+
+    # Services: states, then the joined part.
+
+    def _states(self) -> dict[Name, ServiceState]:
+        """State of every Service in the mesh's namespaces; unaffected ones as they were."""
+        states = {
+            name: state for name, state in self._memory.states.items() if name[0] not in self._left
+        }
+        for name in self._affected():
+            service = self._store.get(Service, *name)
+            if service is None:
+                states.pop(name, None)
+            else:
+                states[name] = _keep_endpoints(states.get(name), self._read(service))
+        return states
+
+    def _affected(self) -> set[Name]:
+        """Services to read anew."""
+        found = set(self._changed_names(ObjectKind.SERVICE))
+        found |= set(self._changed_names(ObjectKind.ENDPOINTS))
+        found |= {
+            (service.namespace, service.name)
+            for namespace in self._joined
+            for service in self._store.all(Service, namespace)
+        }
+        for namespace, name in self._changed_names(ObjectKind.ENDPOINT_SLICE):
+            found |= self._services_of_slice(namespace, name)
+        changed_pods: dict[str, set[str]] = {}
+        for namespace, name in self._changed_names(ObjectKind.POD):
+            changed_pods.setdefault(namespace, set()).add(name)
+        for namespace, names in changed_pods.items():
+            found |= self._services_of_pods(namespace, names)
+        return found
+
+    def _services_of_slice(self, namespace: str, name: str) -> set[Name]:
+        """The Service a slice belongs to, and those it belonged to."""
+        found = {
+            key for key in self._states_in(namespace) if name in self._memory.states[key].slices
+        }
+        one = self._store.get(EndpointSlice, namespace, name)
+        return found | ({(namespace, one.service)} if one else set())
+
+    def _services_of_pods(self, namespace: str, names: AbstractSet[str]) -> set[Name]:
+        """Services that select one of the Pods, or did."""
+        found = {
+            key
+            for key in self._states_in(namespace)
+            if not self._memory.states[key].pods.isdisjoint(names)
+        }
+        pods = [pod for name in names if (pod := self._store.get(Pod, namespace, name))]
+        for service in self._store.all(Service, namespace):
+            if any(selects(service.spec.selector, pod.metadata.labels) for pod in pods):
+                found.add((namespace, service.name))
+        return found
+
+    def _states_in(self, namespace: str) -> Iterator[Name]:
+        return (name for name in self._memory.states if name[0] == namespace)
+
+    def _read(self, service: Service) -> ServiceState:
+        namespace, name = service.namespace, service.name
+        pods = self._store.labelled(Pod, namespace, service.spec.selector)
+        return service_state(
+            service,
+            [pod for pod in pods if not pod.finished],
+            slices=self._store.labelled(EndpointSlice, namespace, {SERVICE_NAME_LABEL: name}),
+            endpoints=self._store.get(Endpoints, namespace, name),
+        )
+
+    def _reshaped(self, states: Mapping[Name, ServiceState]) -> set[Name]:
+        """Services whose mesh services, identities or addresses differ from before."""
+        old = self._memory.states
+        return {
+            name
+            for name in states.keys() | old.keys()
+            if (before := old.get(name)) is not (after := states.get(name))
+            and (before.shape if before else None) != (after.shape if after else None)
+        }
+
+    def _services(
+        self, states: Mapping[Name, ServiceState], pods: Mapping[Name, MeshPod], *, reshaped: bool
+    ) -> Services:
+        old = self._old.services if self._old else None
+        if old and not reshaped and pods is self._memory.pods:
+            return old
+        shapes = [state.shape for state in states.values() if state.shape]
+        new, self._findings["services"] = join_services(shapes, pods.values())
+        return old if old and same_services(old, new) else new
+
+    def _endpoints(self, states: Mapping[Name, ServiceState]) -> EndpointTable:
+        old = self._old.endpoints if self._old else EndpointTable(by_service={})
+        gone: set[MeshService] = set()
+        new: dict[MeshService, tuple[Endpoint, ...]] = {}
+        for name in states.keys() | self._memory.states.keys():
+            before, after = self._memory.states.get(name), states.get(name)
+            if before is not after:
+                gone |= before.endpoints.keys() if before else set()
+                new.update(after.endpoints if after else {})
+        same = gone == new.keys() and all(old.by_service[one] is new[one] for one in new)
+        if self._old and same:
+            return old
+        kept = {key: found for key, found in old.by_service.items() if key not in gone}
+        return EndpointTable(by_service=kept | new)
+
+    # Pods.
+
+    def _pods(
+        self, states: Mapping[Name, ServiceState], reshaped: AbstractSet[Name]
+    ) -> tuple[Mapping[Name, MeshPod], Mapping[Name, Finding]]:
+        """Pods of the mesh, and those that declare a port twice; the old mappings where equal."""
+        affected = self._affected_pods(states, reshaped)
+        if not affected and not self._left:
+            return self._memory.pods, self._memory.repeated
+        pods = {n: pod for n, pod in self._memory.pods.items() if n[0] not in self._left}
+        repeated = {n: one for n, one in self._memory.repeated.items() if n[0] not in self._left}
+        backing = _services_by_pod(states)
+        for name in affected:
+            found = self._store.get(Pod, *name)
+            pods.pop(name, None)
+            repeated.pop(name, None)
+            if found is None or found.finished:
+                continue
+            finding = repeated_port(found)
+            if finding:
+                repeated[name] = finding
+            if has_sidecar(found):
+                new = mesh_pod(found, backing.get(name, ()))
+                old = self._memory.pods.get(name)
+                pods[name] = old if old == new else new
+        return _old_if_equal(self._memory.pods, pods), repeated
+
+    def _affected_pods(
+        self, states: Mapping[Name, ServiceState], reshaped: AbstractSet[Name]
+    ) -> set[Name]:
+        """Pods to read anew: changed themselves, or behind a Service with another shape."""
+        found = set(self._changed_names(ObjectKind.POD))
+        for namespace in self._joined:
+            found |= {(namespace, pod.name) for pod in self._store.all(Pod, namespace)}
+        for name in reshaped:
+            for state in (states.get(name), self._memory.states.get(name)):
+                found |= {(name[0], pod) for pod in state.pods} if state else set()
+        return {name for name in found if name[0] in self._monitored}
+
+    def _workloads(self, pods: Mapping[Name, MeshPod]) -> Workloads:
+        old = self._old.workloads if self._old else None
+        namespaces = mesh_namespaces(self._namespaces)
+        if old and pods is self._memory.pods and old.namespaces == namespaces:
+            return old
+        new, self._findings["workloads"] = workloads(pods.values(), namespaces)
+        return new
+
+    # Rules.
+
+    def _rules(self, services: Services) -> Rules:
+        old = self._old.rules if self._old else None
+        moved = bool(self._joined or self._left)
+        kinds = {key.kind for key in self._changed if key.namespace in self._monitored}
+        access, splits = (old.access, tuple(old.splits.values())) if old else ((), ())
+        if old is None or moved or kinds & _ACCESS_KINDS:
+            routes, of_routes = read_routes(
+                self._in_mesh(smi.HTTPRouteGroup), self._in_mesh(smi.TCPRoute)
+            )
+            access, of_targets = access_rules(self._in_mesh(smi.TrafficTarget), routes)
+            self._findings["access"] = (*of_routes, *of_targets)
+        served = self._old.services if self._old else None
+        if old is None or moved or kinds & _SPLIT_KINDS or services is not served:
+            splits, self._findings["splits"] = splits_in_force(
+                self._in_mesh(smi.TrafficSplit), services, self._scope.dns_suffix
+            )
+        if old and access == old.access and splits == tuple(old.splits.values()):
+            return old
+        return join_rules(access, splits)
+
+    # What is not in force.
+
+    def _rejected(
+        self, states: Mapping[Name, ServiceState], repeated: Mapping[Name, Finding]
+    ) -> tuple[Rejected, ...]:
+        found = {one for group in self._findings.values() for one in group}
+        found |= {one for state in states.values() if state.shape for one in state.shape.findings}
+        found |= set(repeated.values())
+        rejected = {
+            Rejected(
+                where=self._store.where(one.key), field=one.field, reason=one.reason, code=one.code
+            )
+            for one in found
+        }
+        return tuple(sorted(rejected | set(self._store.rejected())))
+
+
+def _keep_endpoints(old: ServiceState | None, new: ServiceState) -> ServiceState:
+    """The new state, with the old tuple of endpoints wherever it is equal."""
+    if old is None:
+        return new
+    return replace(
+        new,
+        endpoints={
+            service: before if (before := old.endpoints.get(service)) == found else found
+            for service, found in new.endpoints.items()
+        },
+    )
+
+
+def _services_by_pod(states: Mapping[Name, ServiceState]) -> dict[Name, list[ServiceState]]:
+    found: dict[Name, list[ServiceState]] = {}
+    for (namespace, _), state in states.items():
+        for pod in state.pods:
+            found.setdefault((namespace, pod), []).append(state)
+    return found
+
+
+def _old_if_equal(
+    old: Mapping[Name, MeshPod], new: Mapping[Name, MeshPod]
+) -> Mapping[Name, MeshPod]:
+    return old if old == new else new
+
+
+def _unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
+    """The old snapshot where no part differs; else the new one with what did not."""
+    if old is None:
+        return new
+    new = replace(
+        new,
+        rejected=old.rejected if old.rejected == new.rejected else new.rejected,
+        issuers=old.issuers if old.issuers == new.issuers else new.issuers,
+    )
+    same = (
+        old.dns_suffix == new.dns_suffix
+        and old.config is new.config
+        and old.issuers is new.issuers
+        and old.workloads is new.workloads
+        and old.services is new.services
+        and old.rules is new.rules
+        and old.endpoints is new.endpoints
+        and old.rejected is new.rejected
+    )
+    return old if same else new

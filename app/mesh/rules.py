@@ -1,0 +1,351 @@
+"""SMI objects to rules in force: TrafficTargets to access, TrafficSplits to splits.
+
+Typed objects come in; parts of :class:`Rules` and findings go out to ``refresh``. Rules only ever
+add: whatever refers to something missing grants nothing and is reported. Permission plays no part
+in splits here; ``catalog`` asks it. Specification: data-plane 4.2, 4.3, 4.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.mesh.memory import Finding
+from app.mesh.snapshot import AccessRule, Rules, Services, ServiceView, Split
+from app.mesh.workloads import age
+from app.objects import smi
+from app.objects.meta import KubeObject, ObjectKey, ObjectKind, shown
+from app.objects.patterns import check_pattern
+from xds.policy.http import ANY_PATH, HeaderMatch, HttpMatch
+from xds.policy.identity import ServiceIdentity
+
+_ACCOUNT = "ServiceAccount"
+_AUTHORITY = ":authority"
+_HEADER_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
+
+Named = tuple[str, HttpMatch]
+"""A match with its name in the group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Routes:
+    """Route objects by namespace and name; a group's matches without those that cannot be used."""
+
+    groups: Mapping[tuple[str, str], tuple[Named, ...]]
+    tcp: Mapping[tuple[str, str], tuple[int, ...]]
+
+
+def read_routes(
+    groups: Iterable[smi.HTTPRouteGroup], tcp: Iterable[smi.TCPRoute]
+) -> tuple[Routes, tuple[Finding, ...]]:
+    """The matches of all groups and the ports of all TCPRoutes, and what is wrong with them."""
+    findings: list[Finding] = []
+    read: dict[tuple[str, str], tuple[Named, ...]] = {}
+    for group in groups:
+        read[group.namespace, group.name] = tuple(_matches(group, findings))
+    ports = {(route.namespace, route.name): route.spec.matches.ports for route in tcp}
+    return Routes(groups=read, tcp=ports), tuple(findings)
+
+
+def access_rules(
+    targets: Iterable[smi.TrafficTarget], routes: Routes
+) -> tuple[tuple[AccessRule, ...], tuple[Finding, ...]]:
+    """Rules of all valid TrafficTargets that have a source, sorted by name; and what is wrong."""
+    findings: list[Finding] = []
+    rules = []
+    for target in targets:
+        reader = _TargetReader(target=target, routes=routes, findings=findings)
+        rule = reader.rule()
+        if rule is not None:
+            rules.append(rule)
+    return tuple(sorted(rules, key=lambda rule: rule.name)), tuple(findings)
+
+
+def splits_in_force(
+    splits: Iterable[smi.TrafficSplit], services: Services, dns_suffix: str
+) -> tuple[tuple[Split, ...], tuple[Finding, ...]]:
+    """At most one split per root, the oldest; sorted by root. Backends are Services of the mesh."""
+    findings: list[Finding] = []
+    claims: dict[str, list[smi.TrafficSplit]] = {}
+    for split in splits:
+        root = _root_name(split, dns_suffix)
+        if not root:
+            findings.append(_foreign_root(split))
+        elif f"{split.namespace}/{root}" not in services.by_parent:
+            reason = f"{root!r} is not a Service of the mesh in this namespace: create it"
+            findings.append(_finding(split, "spec.service", reason, "E3003"))
+        else:
+            claims.setdefault(f"{split.namespace}/{root}", []).append(split)
+    chosen = []
+    for root in sorted(claims):
+        winner, *losers = sorted(claims[root], key=_seniority)
+        findings += [_second_split(loser, root, winner) for loser in losers]
+        found = _split(winner, root, services, findings)
+        if found is not None:
+            chosen.append(found)
+    return tuple(chosen), tuple(findings)
+
+
+def join_rules(access: tuple[AccessRule, ...], splits: Iterable[Split]) -> Rules:
+    """The rules part, with the indexes policy needs."""
+    by_source: dict[ServiceIdentity, list[AccessRule]] = {}
+    by_destination: dict[ServiceIdentity, list[AccessRule]] = {}
+    for rule in access:
+        by_destination.setdefault(rule.destination, []).append(rule)
+        for source in rule.sources:
+            by_source.setdefault(source, []).append(rule)
+    by_root = {f"{split.namespace}/{split.root}": split for split in splits}
+    by_backend: dict[str, list[Split]] = {}
+    for split in by_root.values():
+        for backend, _ in split.backends:
+            by_backend.setdefault(f"{split.namespace}/{backend}", []).append(split)
+    return Rules(
+        access=access,
+        by_source={source: tuple(rules) for source, rules in by_source.items()},
+        by_destination={to: tuple(rules) for to, rules in by_destination.items()},
+        splits=by_root,
+        splits_of_backend={backend: tuple(found) for backend, found in by_backend.items()},
+    )
+
+
+def _matches(group: smi.HTTPRouteGroup, findings: list[Finding]) -> Iterable[Named]:
+    if not group.spec.matches:
+        reason = "has no matches, so it grants nothing: add one"
+        findings.append(_finding(group, "spec.matches", reason, "E2006"))
+    for index, match in enumerate(group.spec.matches):
+        field = f"spec.matches[{index}]"
+        wrong = _wrong_match(match)
+        if wrong:
+            findings.append(_finding(group, field + wrong[0], wrong[1], "E3002"))
+            continue
+        everything = "*" in match.methods
+        yield (
+            match.name,
+            HttpMatch(
+                path=match.path_regex or ANY_PATH,
+                methods=() if everything else tuple(sorted(set(match.methods) - {""})),
+                headers=_headers(match),
+            ),
+        )
+
+
+def _wrong_match(match: smi.RouteMatch) -> tuple[str, str] | None:
+    """The field of a match that cannot be used, and why."""
+    reason = check_pattern(match.path_regex)
+    if reason:
+        return ".pathRegex", reason
+    for index, headers in enumerate(match.headers):
+        for name, pattern in headers.items():
+            field = f".headers[{index}].{name}"
+            if not _is_header_name(name.lower()):
+                return field, f"is not the name of a header: {shown(name)}"
+            reason = check_pattern(pattern)
+            if reason:
+                return field, reason
+    return None
+
+
+def _is_header_name(name: str) -> bool:
+    return name == _AUTHORITY or (name != "" and _HEADER_CHARACTERS.issuperset(name))
+
+
+def _headers(match: smi.RouteMatch) -> tuple[HeaderMatch, ...]:
+    found = {
+        HeaderMatch(name=_AUTHORITY if name.lower() == "host" else name.lower(), pattern=pattern)
+        for headers in match.headers
+        for name, pattern in headers.items()
+    }
+    return tuple(sorted(found))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TargetReader:
+    """One TrafficTarget and what its references lead to; writes to ``findings``."""
+
+    target: smi.TrafficTarget
+    routes: Routes
+    findings: list[Finding]
+
+    def rule(self) -> AccessRule | None:
+        """The rule, or None where the object is not valid or has no source."""
+        spec, namespace = self.target.spec, self.target.namespace
+        sources = self._sources()
+        if not self._is_valid() or not sources:
+            return None
+        matches: set[HttpMatch] = set()
+        ports: set[int] = set()
+        named_tcp = any_port = False
+        for index, ref in enumerate(spec.rules):
+            field = f"spec.rules[{index}]"
+            match ref.kind:
+                case "HTTPRouteGroup":
+                    matches |= self._matches(field, ref)
+                case "TCPRoute":
+                    found = self._ports(field, ref)
+                    named_tcp, any_port = True, any_port or found == ()
+                    ports |= set(found or ())
+                case _:
+                    self._report(f"{field}.kind", _wrong_rule(ref), "E2005")
+        return AccessRule(
+            name=f"{namespace}/{self.target.name}",
+            destination=ServiceIdentity(namespace=namespace, service_account=spec.destination.name),
+            sources=sources,
+            matches=tuple(sorted(matches)),
+            ports=frozenset(ports) if named_tcp else None,
+            any_port=any_port,
+        )
+
+    def _is_valid(self) -> bool:
+        destination, namespace = self.target.spec.destination, self.target.namespace
+        if destination.kind != _ACCOUNT:
+            reason = f"must be {_ACCOUNT}, not {shown(destination.kind)}: nothing is granted"
+            self._report("spec.destination.kind", reason, "E2010")
+            return False
+        if destination.namespace not in ("", namespace):
+            reason = (
+                f"must be {namespace!r}, the TrafficTarget's own, not {destination.namespace!r}: "
+                "nothing is granted"
+            )
+            self._report("spec.destination.namespace", reason, "E2009")
+            return False
+        if not self.target.spec.rules:
+            self._report("spec.rules", "is empty, so nothing is granted: name a route", "E2009")
+            return False
+        return True
+
+    def _sources(self) -> tuple[ServiceIdentity, ...]:
+        found = set()
+        for index, source in enumerate(self.target.spec.sources):
+            if source.kind == _ACCOUNT:
+                namespace = source.namespace or self.target.namespace
+                found.add(ServiceIdentity(namespace=namespace, service_account=source.name))
+            else:
+                reason = f"must be {_ACCOUNT}, not {shown(source.kind)}: this source is ignored"
+                self._report(f"spec.sources[{index}].kind", reason, "E2011")
+        if not self.target.spec.sources:
+            self._report("spec.sources", "is empty, so nobody is let in: name a source", "E2009")
+        return tuple(sorted(found))
+
+    def _matches(self, field: str, ref: smi.RouteRef) -> set[HttpMatch]:
+        group = self.routes.groups.get((self.target.namespace, ref.name))
+        if group is None:
+            self._report(f"{field}.name", _missing("HTTPRouteGroup", ref.name), "E2005")
+            return set()
+        known = {name for name, _ in group}
+        for name in ref.matches:
+            if name not in known:
+                reason = (
+                    f"{name!r} is not a usable match of HTTPRouteGroup {ref.name!r}: correct it"
+                )
+                self._report(f"{field}.matches", reason, "E2005")
+        return {match for name, match in group if not ref.matches or name in ref.matches}
+
+    def _ports(self, field: str, ref: smi.RouteRef) -> tuple[int, ...] | None:
+        """Ports of the TCPRoute; empty for any port, None where it is missing."""
+        ports = self.routes.tcp.get((self.target.namespace, ref.name))
+        if ports is None:
+            self._report(f"{field}.name", _missing("TCPRoute", ref.name), "E2005")
+        return ports
+
+    def _report(self, field: str, reason: str, code: str) -> None:
+        self.findings.append(_finding(self.target, field, reason, code))
+
+
+def _wrong_rule(ref: smi.RouteRef) -> str:
+    return f"must be HTTPRouteGroup or TCPRoute, not {shown(ref.kind)}: this rule is ignored"
+
+
+def _missing(kind: str, name: str) -> str:
+    return f"there is no {kind} {name!r} in this namespace, so this rule grants nothing: create it"
+
+
+def _root_name(split: smi.TrafficSplit, dns_suffix: str) -> str:
+    """The root's plain name, from any of its host names in the split's namespace; else empty."""
+    name, _, zone = split.spec.service.partition(".")
+    short = f"{split.namespace}.svc"
+    forms = {
+        "",
+        split.namespace,
+        short,
+        f"{short}.{dns_suffix.partition('.')[0]}",
+        f"{short}.{dns_suffix}",
+    }
+    return name if zone in forms else ""
+
+
+def _seniority(split: smi.TrafficSplit) -> tuple[object, ...]:
+    return *age(split.metadata.creation_timestamp), split.name
+
+
+def _split(
+    split: smi.TrafficSplit, root: str, services: Services, findings: list[Finding]
+) -> Split | None:
+    """The split with its usable backends; None when no traffic would be split."""
+    weights: dict[str, int] = {}
+    for index, backend in enumerate(split.spec.backends):
+        wrong = _wrong_backend(backend.service, split.namespace, services.by_parent[root], services)
+        if wrong:
+            findings.append(_finding(split, f"spec.backends[{index}].service", wrong, "E3003"))
+        if f"{split.namespace}/{backend.service}" in services.by_parent and backend.weight > 0:
+            weights[backend.service] = weights.get(backend.service, 0) + backend.weight
+    if not any(backend.weight for backend in split.spec.backends):
+        reason = "no backend has a weight above 0, so traffic is not split: raise one"
+        findings.append(_finding(split, "spec.backends", reason, "E2008"))
+    if not weights:
+        return None
+    return Split(
+        name=split.name,
+        namespace=split.namespace,
+        root=root.partition("/")[2],
+        backends=tuple(sorted(weights.items())),
+    )
+
+
+def _wrong_backend(
+    name: str, namespace: str, roots: Sequence[ServiceView], services: Services
+) -> str:
+    """Why a backend gets none of the traffic, or not that of every port of the root."""
+    views = services.by_parent.get(f"{namespace}/{name}")
+    if views is None:
+        return f"{name!r} is not a Service of the mesh in this namespace, so it gets no traffic"
+    numbers = {view.service.port for view in views}
+    names = {view.port_name for view in views} - {""}
+    missing = sorted(
+        {
+            v.service.port
+            for v in roots
+            if v.service.port not in numbers and v.port_name not in names
+        }
+    )
+    if missing:
+        shown_ports = ", ".join(str(port) for port in missing)
+        return f"{name!r} has no port {shown_ports} as the root has, so it gets none of its traffic"
+    return ""
+
+
+def _foreign_root(split: smi.TrafficSplit) -> Finding:
+    reason = (
+        f"{split.spec.service!r} is not a Service of namespace {split.namespace!r}: "
+        "a split works in its own namespace"
+    )
+    return _finding(split, "spec.service", reason, "E3003")
+
+
+def _second_split(split: smi.TrafficSplit, root: str, winner: smi.TrafficSplit) -> Finding:
+    reason = (
+        f"Service {root} is split already by TrafficSplit {winner.namespace}/{winner.name}, "
+        "which is older or comes first by name: delete one"
+    )
+    return _finding(split, "spec.service", reason, "E2007")
+
+
+_KINDS: Mapping[type[KubeObject], ObjectKind] = {
+    smi.TrafficTarget: ObjectKind.TRAFFIC_TARGET,
+    smi.HTTPRouteGroup: ObjectKind.HTTP_ROUTE_GROUP,
+    smi.TrafficSplit: ObjectKind.TRAFFIC_SPLIT,
+}
+
+
+def _finding(found: KubeObject, field: str, reason: str, code: str) -> Finding:
+    key = ObjectKey(kind=_KINDS[type(found)], namespace=found.namespace, name=found.name)
+    return Finding(key=key, field=field, reason=reason, code=code)
