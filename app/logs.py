@@ -103,7 +103,8 @@ def _formatter(
     )
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[], processors=[*shared, count, remove, *last]
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+        processors=[*shared, count, remove, *last],
     )
 
 

@@ -30,6 +30,8 @@ from xds.policy.proxy import KeyPair, SecretTable, TrustBundle
 
 INTERNAL_LIFETIME = timedelta(hours=87600)
 SIDECAR_LIFETIME = timedelta(hours=720)
+ISSUER_ID = "legacy-compat"
+"""The one issuer while no MeshRootCertificates are read; signs and validates (data-plane 2.6)."""
 SCAN_SECONDS = 5.0
 _MIN_MARGIN = timedelta(minutes=5)
 _FIRST_BACK_OFF = timedelta(seconds=5)
@@ -302,6 +304,11 @@ def renewal_time(issued: IssuedCertificate, *, jitter: float) -> datetime:
     ``jitter`` is at least 0 and below 1.
     """
     return issued.not_after - _margin(issued) - timedelta(seconds=int(jitter * 5))
+
+
+def sidecar_renewal_time(expires: datetime, *, jitter: float) -> datetime:
+    """When a sidecar's certificate is due, of which only the end is known; as ``renewal_time``."""
+    return expires - SIDECAR_LIFETIME / 3 - timedelta(seconds=int(jitter * 5))
 
 
 def _margin(issued: IssuedCertificate) -> timedelta:
