@@ -298,7 +298,7 @@ __all__ = [
     "type_url",
 ]
 
-REDACTED = b"[redacted]"
+REDACTED = "[redacted]"
 
 _MESSAGES = {
     ResourceKind.LDS: Listener,
@@ -359,7 +359,7 @@ def duration(seconds: float) -> Duration:
 def _redact(secret: Untyped) -> None:
     certificate = secret.tls_certificate
     if certificate.HasField("private_key"):
-        certificate.private_key.inline_bytes = REDACTED
+        certificate.private_key.inline_string = REDACTED
     for source in (certificate.certificate_chain, secret.validation_context.trusted_ca):
         if source.inline_bytes:
             source.inline_string = source.inline_bytes.decode("ascii", "replace")

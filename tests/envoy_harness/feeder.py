@@ -1,7 +1,7 @@
 """The smallest ADS server that a real Envoy takes: delta only, one proxy, a unix socket, no TLS.
 
-Tests feed it resources and ask what Envoy acknowledged or refused. It knows no order and no policy; the
-server of the product is tested elsewhere.
+Tests feed it resources and ask what Envoy acknowledged or refused. It knows no order and no policy;
+the server of the product is tested elsewhere.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import grpc
 
@@ -38,7 +39,7 @@ class AdsFeeder:
         self._outbox: queue.SimpleQueue[DeltaDiscoveryResponse | None] = queue.SimpleQueue()
         self._server = grpc.server(ThreadPoolExecutor(max_workers=4))
 
-    def __enter__(self) -> AdsFeeder:
+    def __enter__(self) -> Self:
         handler = grpc.stream_stream_rpc_method_handler(
             self._stream,
             request_deserializer=DeltaDiscoveryRequest.FromString,
@@ -84,7 +85,7 @@ class AdsFeeder:
             return list(self.nacks)
 
     def _stream(
-        self, requests: Iterator[DeltaDiscoveryRequest], context: grpc.ServicerContext
+        self, requests: Iterator[DeltaDiscoveryRequest], _: grpc.ServicerContext
     ) -> Iterator[DeltaDiscoveryResponse]:
         reader = threading.Thread(target=self._read, args=(requests,), daemon=True)
         reader.start()

@@ -39,7 +39,7 @@ class Namespace:
             try:
                 self._enter()
                 outcome.append(task())
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 outcome.append(error)
 
         thread = threading.Thread(target=inside)  # a namespace belongs to a thread: it ends with it

@@ -1,23 +1,23 @@
 """A real Envoy of its own: minimal bootstrap, delta ADS and admin over unix sockets.
 
-Unix sockets cross network namespaces, so an Envoy may live in one while the test does not; and cases run in
-parallel without ports.
+Unix sockets cross network namespaces, so an Envoy may live in one while the test does not; and
+cases run in parallel without ports.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
 from importlib.metadata import distribution
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 DEADLINE_SECONDS = 20.0
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def envoy_path() -> Path:
@@ -36,7 +36,7 @@ class RealEnvoy:
         self.log = directory / "envoy.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> RealEnvoy:
+    def __enter__(self) -> Self:
         bootstrap = self._directory / "bootstrap.json"
         bootstrap.write_text(json.dumps(self._bootstrap()))
         self._directory.chmod(0o777)
@@ -86,7 +86,6 @@ class RealEnvoy:
                 self.admin("/server_info")
             except OSError:
                 assert time.monotonic() < deadline, self.log.read_text()[-4000:]
-                os.sched_yield()
                 _wait(self._process, pause)
             else:
                 return
@@ -96,8 +95,8 @@ class RealEnvoy:
             "name": "osm-controller",
             "type": "STATIC",
             "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                HTTP_OPTIONS: {
+                    "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
                     "explicit_http_config": {"http2_protocol_options": {}},
                 }
             },
