@@ -131,7 +131,7 @@ def _matches(group: smi.HTTPRouteGroup, findings: list[Finding]) -> Iterable[Nam
 
 def _wrong_match(match: smi.RouteMatch) -> tuple[str, str] | None:
     """The field of a match that cannot be used, and why."""
-    reason = check_pattern(match.path_regex)
+    reason = check_pattern(match.path_regex or ANY_PATH)
     if reason:
         return ".pathRegex", reason
     for index, headers in enumerate(match.headers):

@@ -17,6 +17,8 @@ from app.objects.meta import (
     SERVICE_NAME_LABEL,
     KubeModel,
     KubeObject,
+    Label,
+    Name,
     StringMap,
     shown,
     soft_error,
@@ -72,9 +74,9 @@ class Container(KubeModel):
 class PodSpec(KubeModel):
     """What a Pod was asked to be."""
 
-    service_account_name: str = ""
+    service_account_name: Name = ""
     host_network: bool = False
-    hostname: str = ""
+    hostname: Label = ""
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
 
@@ -179,7 +181,7 @@ class EndpointAddress(KubeModel):
     """One address of an Endpoints object."""
 
     ip: Address
-    hostname: str = ""
+    hostname: Label = ""
     target_ref: TargetRef = Field(default_factory=TargetRef)
 
 
@@ -227,7 +229,7 @@ class SliceEndpoint(KubeModel):
     """One endpoint of a slice: equivalent addresses of one workload."""
 
     addresses: tuple[str, ...] = ()
-    hostname: str = ""
+    hostname: Label = ""
     conditions: EndpointConditions = Field(default_factory=EndpointConditions)
     target_ref: TargetRef = Field(default_factory=TargetRef)
 

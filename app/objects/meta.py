@@ -25,6 +25,9 @@ PROXY_UUID_LABEL = "osm-proxy-uuid"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 
 _MAX_SHOWN = 60
+_MAX_NAME = 253
+_MAX_LABEL = 63
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 
 RawObject = dict[str, Any]
 """A Kubernetes object as JSON; edited for writing, never read outside ``scheme.decode``."""
@@ -32,6 +35,39 @@ RawObject = dict[str, Any]
 NullAsDict = BeforeValidator(lambda value: {} if value is None else value)
 NullAsTuple = BeforeValidator(lambda value: () if value is None else value)
 StringMap = Annotated[dict[str, str], NullAsDict]
+
+
+def is_name(value: Any) -> bool:
+    """True for what Kubernetes takes as the name of an object: lower case, digits, ``-``, ``.``."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= _MAX_NAME
+        and _NAME_CHARACTERS.issuperset(value)
+    )
+
+
+def is_label(value: Any) -> bool:
+    """True for what may be one label of a host name, such as a namespace."""
+    return is_name(value) and len(value) <= _MAX_LABEL and "." not in value
+
+
+def _name(value: Any) -> Any:
+    """A name that gets into identities and host names; empty where none is given."""
+    if value != "" and not is_name(value):
+        rule = "must be lower-case letters, digits, '-' and '.'"
+        raise soft_error("name", f"{rule}, not {shown(value)}")
+    return value
+
+
+def _label(value: Any) -> Any:
+    if value != "" and not is_label(value):
+        rule = "must be at most 63 lower-case letters, digits and '-'"
+        raise soft_error("name", f"{rule}, not {shown(value)}")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
+Label = Annotated[str, BeforeValidator(_label)]
 
 
 class ObjectKind(StrEnum):

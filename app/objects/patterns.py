@@ -12,8 +12,9 @@ import re2
 
 MAX_LENGTH = 2048
 """Characters of one pattern."""
-MAX_PROGRAM_SIZE = 4096
-"""RE2 instructions; counts such as ``(a{1000}){1000}`` grow far beyond their text."""
+MAX_PROGRAM_SIZE = 100
+"""RE2 instructions. Envoy refuses a whole route configuration for one pattern that needs more than
+its runtime key ``re2.max_program_size.error_level``, by default 100: raise that first, then this."""
 
 
 class PatternError(ValueError):
@@ -22,6 +23,8 @@ class PatternError(ValueError):
 
 def check_pattern(pattern: str) -> str:
     """Why the pattern cannot be used, as the end of a sentence about it; empty when it can."""
+    if not pattern:
+        return "is empty: write .* for any text"
     try:
         _compiled(pattern)
     except PatternError as error:
@@ -31,27 +34,29 @@ def check_pattern(pattern: str) -> str:
 
 def matches(pattern: str, text: str) -> bool:
     """True when the pattern fits the whole text. Raises :class:`PatternError`."""
-    return _compiled(pattern).fullmatch(text) is not None
+    return _compiled(pattern).fullmatch(text.encode(errors="surrogateescape")) is not None
 
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re2._Regexp:
+    """As Envoy compiles it: on bytes, so that ``.`` is one byte of a text in UTF-8."""
     if len(pattern) > MAX_LENGTH:
         raise PatternError(
             f"has {len(pattern)} characters; a pattern may have at most {MAX_LENGTH}: shorten it"
         )
     options = re2.Options()
     options.log_errors = False
+    options.encoding = re2.Options.Encoding.LATIN1
     try:
-        compiled = re2.compile(pattern, options)
+        compiled = re2.compile(pattern.encode(), options)
+    except UnicodeEncodeError as error:
+        raise PatternError("is not valid text: remove what is not UTF-8") from error
     except re2.error as error:
-        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
-        raise PatternError(
-            f"is not a pattern RE2 can compile ({reason}): {pattern[:80]!r}"
-        ) from error
+        reason = error.args[0].decode(errors="replace")
+        raise PatternError(f"is not a pattern RE2 can compile: {reason}") from error
     if compiled.programsize > MAX_PROGRAM_SIZE:
         raise PatternError(
-            f"needs {compiled.programsize} RE2 instructions; {MAX_PROGRAM_SIZE} are allowed: "
-            "use smaller counts"
+            f"needs {compiled.programsize} RE2 instructions, of which Envoy allows "
+            f"{MAX_PROGRAM_SIZE}: shorten it, or use smaller counts"
         )
     return compiled

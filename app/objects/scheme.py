@@ -15,15 +15,22 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from app.objects import config, core, smi
-from app.objects.meta import KubeObject, ObjectKey, ObjectKind, Rejected, field_path, shown
+from app.objects.meta import (
+    KubeObject,
+    ObjectKey,
+    ObjectKind,
+    Rejected,
+    field_path,
+    is_label,
+    is_name,
+    shown,
+)
 
 CODE = "E3002"
 MAX_NODES = 200_000
 MAX_CHARACTERS = 3_000_000
 """Twice what an API server stores, so that only files meet these bounds."""
-_MAX_NAME = 253
-_MAX_NAMESPACE = 63
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
+_MAX_TITLE = 253
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,17 +184,13 @@ def _wrong_name(raw: Mapping[str, Any]) -> tuple[str, str] | None:
     if not isinstance(meta, Mapping):
         return "metadata", f"must be an object with a name, not {shown(meta)}"
     name, namespace = meta.get("name"), meta.get("namespace") or "default"
-    if not _is_name(name, _MAX_NAME):
+    if not is_name(name):
         rule = "must be lower-case letters, digits, '-' and '.'"
         return "metadata.name", f"{rule}, not {shown(name)}"
-    if not _is_name(namespace, _MAX_NAMESPACE) or "." in namespace:
+    if not is_label(namespace):
         rule = "must be at most 63 lower-case letters, digits and '-'"
         return "metadata.namespace", f"{rule}, not {shown(namespace)}"
     return None
-
-
-def _is_name(name: Any, longest: int) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= longest and _NAME_CHARACTERS.issuperset(name)
 
 
 def _namespace(raw: Mapping[str, Any], kind: ObjectKind) -> str:
@@ -217,7 +220,7 @@ def _title(raw: Mapping[str, Any]) -> str:
     meta = raw.get("metadata")
     meta = meta if isinstance(meta, Mapping) else {}
     path = "/".join(str(meta[part]) for part in ("namespace", "name") if meta.get(part))
-    return f"{raw.get('kind') or 'object'} {path}".strip()[:_MAX_NAME]
+    return f"{raw.get('kind') or 'object'} {path}".strip()[:_MAX_TITLE]
 
 
 def _rejected(where: str, *, field: str = "", reason: str) -> Rejected:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from app.objects.core import PortNumber
-from app.objects.meta import KubeModel, KubeObject, shown, soft_error
+from app.objects.meta import KubeModel, KubeObject, Label, Name, shown, soft_error
 from app.objects.patterns import MAX_LENGTH
 
 MAX_WEIGHT = 1_000_000
@@ -54,8 +54,8 @@ class Subject(KubeModel):
     """An account that a TrafficTarget names; an empty namespace is that of the TrafficTarget."""
 
     kind: str
-    name: Annotated[str, Field(min_length=1)]
-    namespace: str = ""
+    name: Annotated[Name, Field(min_length=1)]
+    namespace: Label = ""
 
 
 class RouteRef(KubeModel):
@@ -122,14 +122,14 @@ class TCPRoute(KubeObject):
 class SplitBackend(KubeModel):
     """A Service that takes a share of the traffic, in proportion to its weight."""
 
-    service: Annotated[str, Field(min_length=1)]
+    service: Annotated[Name, Field(min_length=1)]
     weight: Weight
 
 
 class TrafficSplitSpec(KubeModel):
     """How traffic to a root Service is spread."""
 
-    service: Annotated[str, Field(min_length=1)]
+    service: Annotated[Name, Field(min_length=1)]
     backends: Annotated[tuple[SplitBackend, ...], Field(max_length=MAX_BACKENDS)] = ()
     matches: Annotated[tuple[()], BeforeValidator(_absent)] = ()
 
