@@ -8,7 +8,7 @@ task.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from app.metrics import Sample, parse_samples
@@ -83,7 +83,7 @@ def _edge(sample: Sample) -> Edge:
     )
 
 
-def _workload(labels: dict[str, str], side: str) -> str:
+def _workload(labels: Mapping[str, str], side: str) -> str:
     namespace, name = labels.get(f"{side}_namespace", "-"), labels.get(f"{side}_name", "-")
     return "unknown" if name in ("-", "unknown", "") else f"{namespace}/{name}"
 
