@@ -166,8 +166,16 @@ def multiport(chain: str, *ports: int) -> str:
     [
         pytest.param(
             Redirection(),
-            [JUMP_IN, JUMP_OUT, *OWN_PORTS, IN_REDIRECT, REDIRECT_IN, *EXEMPT, OUT_REDIRECT]
-            + [REDIRECT_OUT],
+            [
+                JUMP_IN,
+                JUMP_OUT,
+                *OWN_PORTS,
+                IN_REDIRECT,
+                REDIRECT_IN,
+                *EXEMPT,
+                OUT_REDIRECT,
+                REDIRECT_OUT,
+            ],
             id="everything-is-redirected",
         ),
         pytest.param(
@@ -177,39 +185,79 @@ def multiport(chain: str, *ports: int) -> str:
                 excluded_ranges=("10.0.0.0/8",),
                 interfaces=("eth1", "eth2"),
             ),
-            [JUMP_IN, JUMP_OUT]
-            + [multiport(IN, 6379), f"{IN} -i eth2 -j RETURN", f"{IN} -i eth1 -j RETURN"]
-            + [*OWN_PORTS, IN_REDIRECT, REDIRECT_IN, *EXEMPT]
-            + [f"{OUT} -o eth1 -j RETURN", f"{OUT} -o eth2 -j RETURN"]
-            + [f"{OUT} -d 10.0.0.0/8 -j RETURN", multiport(OUT, 3306, 443), OUT_REDIRECT]
-            + [REDIRECT_OUT],
+            [
+                JUMP_IN,
+                JUMP_OUT,
+                multiport(IN, 6379),
+                f"{IN} -i eth2 -j RETURN",
+                f"{IN} -i eth1 -j RETURN",
+                *OWN_PORTS,
+                IN_REDIRECT,
+                REDIRECT_IN,
+                *EXEMPT,
+                f"{OUT} -o eth1 -j RETURN",
+                f"{OUT} -o eth2 -j RETURN",
+                f"{OUT} -d 10.0.0.0/8 -j RETURN",
+                multiport(OUT, 3306, 443),
+                OUT_REDIRECT,
+                REDIRECT_OUT,
+            ],
             id="exclusions",
         ),
         pytest.param(
             Redirection(included_ranges=("10.0.0.0/8", "1.2.3.4/32"), outbound_ports=(1,)),
-            [JUMP_IN, JUMP_OUT, *OWN_PORTS, IN_REDIRECT, REDIRECT_IN, *EXEMPT, multiport(OUT, 1)]
-            + [f"{OUT} -d 10.0.0.0/8 -j OSM_PROXY_OUT_REDIRECT"]
-            + [f"{OUT} -d 1.2.3.4/32 -j OSM_PROXY_OUT_REDIRECT", f"{OUT} -j RETURN"]
-            + [REDIRECT_OUT],
+            [
+                JUMP_IN,
+                JUMP_OUT,
+                *OWN_PORTS,
+                IN_REDIRECT,
+                REDIRECT_IN,
+                *EXEMPT,
+                multiport(OUT, 1),
+                f"{OUT} -d 10.0.0.0/8 -j OSM_PROXY_OUT_REDIRECT",
+                f"{OUT} -d 1.2.3.4/32 -j OSM_PROXY_OUT_REDIRECT",
+                f"{OUT} -j RETURN",
+                REDIRECT_OUT,
+            ],
             id="only-what-is-included",
         ),
         pytest.param(
             Redirection(inbound_ports=tuple(range(1, 17)), outbound_ports=tuple(range(1, 32))),
-            [JUMP_IN, JUMP_OUT, multiport(IN, 16), multiport(IN, *range(1, 16)), *OWN_PORTS]
-            + [IN_REDIRECT, REDIRECT_IN, *EXEMPT, multiport(OUT, *range(1, 16))]
-            + [multiport(OUT, *range(16, 31)), multiport(OUT, 31), OUT_REDIRECT, REDIRECT_OUT],
+            [
+                JUMP_IN,
+                JUMP_OUT,
+                multiport(IN, 16),
+                multiport(IN, *range(1, 16)),
+                *OWN_PORTS,
+                IN_REDIRECT,
+                REDIRECT_IN,
+                *EXEMPT,
+                multiport(OUT, *range(1, 16)),
+                multiport(OUT, *range(16, 31)),
+                multiport(OUT, 31),
+                OUT_REDIRECT,
+                REDIRECT_OUT,
+            ],
             id="more-ports-than-one-rule-takes",
         ),
         pytest.param(
             Redirection(deliver_to_pod_ip=True),
-            [JUMP_IN]
-            + [f"{TO_OWN_LOOPBACK} -m tcp --dport 15000 -j RETURN"]
-            + [f"{TO_OWN_LOOPBACK} -j DNAT --to-destination 10.9.8.7"]
-            + [JUMP_OUT, *OWN_PORTS, IN_REDIRECT, REDIRECT_IN, *EXEMPT, OUT_REDIRECT, REDIRECT_OUT],
+            [
+                JUMP_IN,
+                f"{TO_OWN_LOOPBACK} -m tcp --dport 15000 -j RETURN",
+                f"{TO_OWN_LOOPBACK} -j DNAT --to-destination 10.9.8.7",
+                JUMP_OUT,
+                *OWN_PORTS,
+                IN_REDIRECT,
+                REDIRECT_IN,
+                *EXEMPT,
+                OUT_REDIRECT,
+                REDIRECT_OUT,
+            ],
             id="delivered-to-the-pod-ip",
         ),
     ],
-)  # fmt: skip
+)
 def test_script_makes_the_same_rules_however_often_it_runs(
     net: Namespace, wanted: Redirection, kernel: list[str]
 ) -> None:
