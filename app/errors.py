@@ -13,6 +13,7 @@
         ├── InjectionError       E6108   a Pod cannot be given a sidecar
         │   ├── NamespaceInjectionError E6109  its namespace is missing or annotated wrongly
         │   └── ExclusionError   E6110   an exclusion or inclusion annotation is wrong
+        ├── StartError           E1008   a container's process cannot be started
         ├── UnreachableError     E1007   the control plane does not answer
         └── NotFoundError        E3003   no such thing
 
@@ -44,6 +45,12 @@ class RightsError(AppError):
     """This machine lacks a right or a program; the message names it."""
 
     code = "E1006"
+
+
+class StartError(AppError):
+    """A container's process cannot be started; the message names the program, file or directory."""
+
+    code = "E1008"
 
 
 class UnreachableError(AppError):

@@ -1,7 +1,7 @@
-"""Which Pod and which Service has which address: one small file in the state directory, never half written.
+"""Which Pod and which Service has which address: one small file each, never half written.
 
-An address is handed out again as late as possible, so that a client with an old answer of the DNS server
-rather meets nobody than somebody else. Called by network.py.
+An address is handed out again as late as possible, so that a client with an old answer of the DNS
+server rather meets nobody than somebody else. Called by network.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RESERVED = 16
 
 
 class AddressBook:
-    """Owner → address within one range, persisted at each change. Not thread-safe: the node locks."""
+    """Owner → address within one range, persisted at each change; the node locks."""
 
     def __init__(self, path: Path, network: IPv4Network) -> None:
         self._path = path
@@ -39,7 +39,7 @@ class AddressBook:
         return dict(sorted(self._addresses.items()))
 
     def take(self, owner: str) -> str:
-        """The owner's address: the one it has, else a free one. Raise ``RightsError`` when none is free."""
+        """The owner's address, else a free one; raise ``RightsError`` when there is none."""
         if owner not in self._addresses:
             self._last = self._next_free()
             self._addresses[owner] = str(self._network[self._last])

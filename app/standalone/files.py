@@ -1,6 +1,7 @@
-"""Small files of the state directory: replaced in one step, so a crash leaves the old or the new content.
+"""Small files of the state directory: replaced in one step, so a crash leaves old or new content.
 
-Nothing is flushed to the disk: what the files tell of (namespaces, processes) does not outlive a reboot.
+Nothing is flushed to the disk: what the files tell of (namespaces, processes) does not outlive a
+reboot.
 """
 
 from __future__ import annotations
@@ -33,5 +34,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def boot_id() -> str:
-    """The same until the machine is started anew; pids and namespaces of another boot mean nothing."""
+    """The same until the machine starts anew; pids and namespaces of another boot mean nothing."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

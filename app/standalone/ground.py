@@ -1,11 +1,11 @@
-"""The node's own namespace, its link to the host and the host's two routes: made, recognized, removed.
+"""The node's own namespace, its link to the host, two routes there: made, recognized, removed.
 
     host ── osm-<mesh> ══ eth0 ┌─ osm-<mesh>@node ──────┐
              10.44.0.1   .2    │ br0 10.42.0.1          │
                                └────────────────────────┘
 
-What is about to be made is written to ``<state>/node.json`` first, so a crash at any point leaves a record
-that is not ``complete``, and the next start begins anew. Called by network.py.
+What is about to be made is written to ``<state>/node.json`` first, so a crash at any point leaves a
+record that is not ``complete``, and the next start begins anew. Called by network.py.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from app.standalone.subnets import Subnets, candidates, routed
 
 _NODE_SYSCTLS = (
     ("net/ipv4/ip_forward", "1"),
-    # All Pods are behind one interface, so the node would tell them to talk directly, past the rules.
+    # All Pods are behind one interface, so the node would tell them to talk directly, past the
+    # rules.
     ("net/ipv4/conf/all/send_redirects", "0"),
     ("net/ipv4/conf/default/send_redirects", "0"),
     # Containers do not run as root, and a server may well listen on port 53 or 80.
     ("net/ipv4/ip_unprivileged_port_start", "0"),
 )
+_LONGEST_LINK = 15
+"""IFNAMSIZ, less the final zero byte."""
 
 
 def node_namespace(mesh: str) -> str:
@@ -45,7 +48,9 @@ def prefix(mesh: str) -> str:
 def link_name(mesh: str) -> str:
     """Name of the host's end of the link, at most 15 characters as Linux wants it."""
     name = f"osm-{mesh}"
-    return name if len(name) <= 15 else f"osm-{hashlib.sha256(mesh.encode()).hexdigest()[:10]}"
+    if len(name) <= _LONGEST_LINK:
+        return name
+    return f"osm-{hashlib.sha256(mesh.encode()).hexdigest()[:10]}"
 
 
 def refuse_other_owner(mesh: str, state_dir: Path) -> None:
@@ -60,7 +65,7 @@ def refuse_other_owner(mesh: str, state_dir: Path) -> None:
 
 
 def recognize(mesh: str, state_dir: Path) -> Subnets | None:
-    """The ranges of the node that is there whole, made since this machine started; None when there is none."""
+    """The ranges of the node that is there, whole and of this boot; None when there is none."""
     record = files.read_json(_record(state_dir))
     known = (record.get("mesh"), record.get("boot"), record.get("complete"))
     if known != (mesh, files.boot_id(), True) or not namespaces.exists(node_namespace(mesh)):

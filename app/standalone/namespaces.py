@@ -1,8 +1,8 @@
-"""Named network namespaces, as ``ip netns`` shows them: made, entered, emptied of processes, removed.
+"""Named network namespaces, as ``ip netns`` shows them: made, entered, emptied, removed.
 
-Python 3.11 has no ``os.setns``; the call is made through libc in a thread of its own, which ends with
-the task, so no other thread ever sees a foreign namespace (setns(2): it moves the calling thread only).
-Called by network.py and process.py.
+Python 3.11 has no ``os.setns``; the call is made through libc in a thread of its own, which ends
+with the task, so no other thread ever sees a foreign namespace (setns(2): it moves the calling
+thread only). Called by network.py and process.py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def create(name: str) -> None:
 
 
 def delete(name: str) -> None:
-    """The name is free, whether or not it was used. The namespace lives on while processes are in it."""
+    """The name is free, whether or not it was used; the namespace lives on as long as processes."""
     path = NAMED / name
     with contextlib.suppress(OSError):
         subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
@@ -56,7 +56,7 @@ def delete(name: str) -> None:
 
 
 def remove_directory() -> None:
-    """The directory of names is gone if it is empty, as on a machine where nobody made a namespace."""
+    """The directory of names is gone if it is empty, as where nobody ever made a namespace."""
     with contextlib.suppress(OSError):
         if NAMED.is_dir() and not any(NAMED.iterdir()):
             subprocess.run(["umount", str(NAMED)], capture_output=True, check=False)
@@ -64,7 +64,7 @@ def remove_directory() -> None:
 
 
 def inside(name: str, task: Callable[[], T]) -> T:
-    """What ``task`` returns when it runs in the namespace; sockets and processes it makes stay there.
+    """What ``task`` returns when run in the namespace; sockets and processes it makes stay there.
 
     Raise FileNotFoundError when there is no such namespace.
     """

@@ -1,7 +1,8 @@
-"""ClusterIPs as rules of the node's own packet filter. Pure: forwards in, text for iptables-restore out.
+"""ClusterIPs as rules of the node's own packet filter. Pure: forwards in, rules as text out.
 
 For clients without a sidecar; a sidecar's own rules redirect connections before they leave the Pod.
-Every range is balanced evenly: the first of n targets takes one connection in n, the next one in n-1 …
+Every range is balanced evenly: the first of n targets takes one connection in n, the next one in
+n-1 …
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def build_rules(services: IPv4Network, forwards: Iterable[ServiceForward]) -> st
         ":INPUT ACCEPT [0:0]",
         ":FORWARD ACCEPT [0:0]",
         ":OUTPUT ACCEPT [0:0]",
-        # What no rule above turned has no target: refuse at once, else it would wander until a timeout.
+        # What no rule above turned has no target: refuse at once, else it would wander until a
+        # timeout.
         f"-A FORWARD -d {services} -p tcp -j REJECT --reject-with tcp-reset",
         f"-A FORWARD -d {services} -j REJECT",
         "COMMIT",
@@ -60,7 +62,7 @@ def _forward_rules(forward: ServiceForward) -> Iterator[str]:
 
 
 def _hairpin_rules(forwards: Iterable[ServiceForward]) -> Iterator[str]:
-    """A Pod that reaches itself through a ClusterIP must not see its own address as the client's."""
+    """A Pod that reaches itself through a ClusterIP must not see itself as the client."""
     addresses = {address for forward in forwards for address, _ in forward.targets}
     for address in sorted(addresses):
         yield f"-A POSTROUTING -s {address}/32 -d {address}/32 -j MASQUERADE"

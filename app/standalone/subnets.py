@@ -1,4 +1,4 @@
-"""Which private address ranges a node takes: the first ones that no route of the host overlaps. Pure.
+"""Which private address ranges a node takes: the first that no route of the host overlaps. Pure.
 
 Ranges that clusters on the same machine like to use are left alone, even while no route shows them.
 """
@@ -22,6 +22,9 @@ _TRIPLES = (
     ("198.18.0.0/16", "198.19.0.0/17", "198.19.128.0/30"),
 )
 """Pods, services, link."""
+
+_NARROWEST_DEFAULT = 4
+"""Wider routes than this lead "everywhere else"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,4 +70,4 @@ def routed(destinations: Iterable[str]) -> tuple[IPv4Network, ...]:
     Default routes are none, nor their halves that VPNs set: our own routes are more specific.
     """
     networks = (IPv4Network(text, strict=False) for text in destinations if text != "default")
-    return tuple(network for network in networks if network.prefixlen > 3)
+    return tuple(network for network in networks if network.prefixlen >= _NARROWEST_DEFAULT)
