@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import xds_certificates
 
+from xds.builders.assemble import assemble
+from xds.cache import BuildCache
 from xds.policy.http import ANY_REQUEST, HeaderMatch, HttpMatch
 from xds.policy.identity import Issuers, ServiceIdentity, SubjectName
 from xds.policy.proxy import ProxyPolicy, SecretTable, TlsParameters
@@ -31,6 +33,7 @@ from xds.policy.traffic import (
     Upstream,
     WeightedUpstream,
 )
+from xds.resource import Resource, ResourceKind
 
 BUYER = ServiceIdentity(namespace="bookbuyer", service_account="bookbuyer")
 THIEF = ServiceIdentity(namespace="bookthief", service_account="bookthief")
@@ -160,12 +163,27 @@ def endpoint(
     )
 
 
+def case(
+    who: ProxyPolicy, endpoints: FixedEndpoints | None = None, secrets: SecretTable | None = None
+) -> Case:
+    pairs = {who.identity: xds_certificates.PAIR}
+    return Case(
+        policy=who,
+        endpoints=endpoints or FixedEndpoints(by_name={}),
+        secrets=secrets or SecretTable(trust=xds_certificates.TRUST, workloads=pairs),
+    )
+
+
+def resources(of: Case) -> tuple[Resource, ...]:
+    """All that the case's proxy is sent."""
+    built = assemble(of.policy, of.endpoints, of.secrets, BuildCache())
+    assert built is not None
+    return tuple(r for kind in ResourceKind for r in built.resources(kind))
+
+
 def _case(who: ProxyPolicy, **endpoints: tuple[Endpoint, ...]) -> Case:
     by_name = {name.replace("__", "/").replace("_", "."): e for name, e in endpoints.items()}
-    secrets = SecretTable(
-        trust=xds_certificates.TRUST, workloads={who.identity: xds_certificates.PAIR}
-    )
-    return Case(policy=who, endpoints=FixedEndpoints(by_name=by_name), secrets=secrets)
+    return case(who, FixedEndpoints(by_name=by_name))
 
 
 def permissive_http() -> Case:

@@ -67,14 +67,15 @@ class AdsFeeder:
         """The set is what Envoy shall have; what differs is sent."""
         with self._changed:
             self._wanted = {k: {} for k in ResourceKind}
-            self._acked.clear()
             for resource in resources:
                 self._wanted[resource.kind][resource.name] = resource
-            for kind in ResourceKind:
+            for kind, wanted in self._wanted.items():
+                if {name: r.version for name, r in wanted.items()} != self._sent[kind]:
+                    self._acked.discard(kind)
                 self._send(kind)
 
     def settled(self, kinds: Iterable[ResourceKind] = ()) -> list[tuple[ResourceKind, str]]:
-        """The NACKs, once nothing is open and the kinds were acknowledged since the last feed."""
+        """The NACKs, once nothing is open and what is fed of the kinds was acknowledged."""
         awaited = set(kinds)
         with self._changed:
             ready = self._changed.wait_for(

@@ -156,8 +156,9 @@ def _endpoint_layer(cache: BuildCache, upstreams: Upstreams, endpoints: Endpoint
 def _trust_layer(cache: BuildCache, upstreams: Upstreams, trust: TrustBundle) -> Layer:
     servers: dict[str, tuple[SubjectName, ...]] = {}
     for upstream in upstreams:
-        known = servers.get(upstream.service.parent, ())
-        if known != upstream.server_names:  # members of one Service share one secret
+        # Members of one Service share one secret, and as a rule its very names.
+        known = servers.setdefault(upstream.service.parent, upstream.server_names)
+        if known != upstream.server_names:
             servers[upstream.service.parent] = (*known, *upstream.server_names)
     found = [
         cache.get(tls.build_outbound_trust, accepted, parent, trust)
