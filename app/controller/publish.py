@@ -121,12 +121,14 @@ class Publisher:
         *,
         metrics: Metrics,
         cache: BuildCache | None = None,
+        new_catalog: Callable[[MeshSnapshot], Catalog] = Catalog,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._current = current
         self._streams = streams
         self._metrics = metrics
         self.cache = cache or BuildCache()
+        self._new_catalog = new_catalog
         self._monotonic = monotonic
         self._log = logs.logger("publish")
         self._catalog: Catalog | None = None
@@ -181,7 +183,7 @@ class Publisher:
     def _update_slots(self, state: MeshState) -> None:
         snapshot = state.snapshot
         if self._catalog is None or not self._catalog.serves(snapshot):
-            self._catalog = Catalog(snapshot)
+            self._catalog = self._new_catalog(snapshot)
         moved = _moved_services(self._endpoints, snapshot.endpoints)
         self._endpoints = snapshot.endpoints
         used = set(self._members.values())
