@@ -59,6 +59,8 @@ def tear_down(mesh: str, state_dir: Path) -> None:
     ground.remove(mesh, state_dir)
     for path in (*_books(state_dir), _lock_file(state_dir)):
         path.unlink(missing_ok=True)
+    for directory in ("root", "dns"):
+        shutil.rmtree(state_dir / directory, ignore_errors=True)
 
 
 class Node:

@@ -297,6 +297,8 @@ def _own_files(place: Place) -> dict[str, str]:
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
             f"{place.address}\t{place.hostname}\n{aliases}"
         ),
+        # As in images: no daemon of the host answers, and mDNS does not claim ".local".
+        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
         "/etc/resolv.conf": (
             f"nameserver {place.nameserver}\nsearch {' '.join(place.search)}\noptions ndots:5\n"
         ),

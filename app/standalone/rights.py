@@ -43,7 +43,11 @@ def missing_rights() -> tuple[str, ...]:
 
 def require_rights() -> None:
     """Raise ``RightsError`` with one sentence when ``missing_rights`` finds anything."""
-    missing = missing_rights()
+    refuse(missing_rights())
+
+
+def refuse(missing: tuple[str, ...]) -> None:
+    """Raise ``RightsError`` unless nothing is missing."""
     if missing:
         raise RightsError(f"standalone mode cannot run on this machine: {'; '.join(missing)}")
 
