@@ -66,7 +66,14 @@ def _label(value: Any) -> Any:
     return value
 
 
+def _required_name(value: Any) -> Any:
+    if value == "":
+        raise soft_error("name", "must not be empty: write a name")
+    return _name(value)
+
+
 Name = Annotated[str, BeforeValidator(_name)]
+RequiredName = Annotated[str, BeforeValidator(_required_name)]
 Label = Annotated[str, BeforeValidator(_label)]
 
 

@@ -14,7 +14,7 @@ MAX_LENGTH = 2048
 """Characters of one pattern."""
 MAX_PROGRAM_SIZE = 100
 """RE2 instructions. Envoy refuses a whole route configuration for one pattern that needs more than
-its runtime key ``re2.max_program_size.error_level``, by default 100: raise that first, then this."""
+its runtime key ``re2.max_program_size.error_level``, by default 100: raise both together."""
 
 
 class PatternError(ValueError):

@@ -86,7 +86,7 @@ KINDS: Mapping[str, Version] = MappingProxyType({str(entry.kind): entry for entr
 
 def is_mesh_kind(raw: Any) -> bool:
     """True when the mesh reads objects of this kind, in whatever version."""
-    return isinstance(raw, Mapping) and raw.get("kind") in KINDS
+    return isinstance(raw, Mapping) and str(raw.get("kind")) in KINDS
 
 
 def decode(raw: Any, where: str = "") -> tuple[ObjectKey, KubeObject] | Rejected:
@@ -145,7 +145,7 @@ _REASONS: Mapping[str, str] = MappingProxyType(
         "less_than_equal": "must be at most {le}, not {shown}",
         "too_long": "may have at most {max_length} entries: remove the others",
         "string_too_long": "may have at most {max_length} characters, not {shown}: shorten it",
-        "string_too_short": "must not be empty: write a name",
+        "string_too_short": "must not be empty",
         "dict_type": "must be an object with fields, not {shown}",
         "model_type": "must be an object with fields, not {shown}",
         "tuple_type": "must be a list, not {shown}",

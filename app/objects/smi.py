@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from app.objects.core import PortNumber
-from app.objects.meta import KubeModel, KubeObject, Label, Name, shown, soft_error
+from app.objects.meta import KubeModel, KubeObject, Label, RequiredName, shown, soft_error
 from app.objects.patterns import MAX_LENGTH
 
 MAX_WEIGHT = 1_000_000
@@ -54,7 +54,7 @@ class Subject(KubeModel):
     """An account that a TrafficTarget names; an empty namespace is that of the TrafficTarget."""
 
     kind: str
-    name: Annotated[Name, Field(min_length=1)]
+    name: RequiredName
     namespace: Label = ""
 
 
@@ -122,14 +122,14 @@ class TCPRoute(KubeObject):
 class SplitBackend(KubeModel):
     """A Service that takes a share of the traffic, in proportion to its weight."""
 
-    service: Annotated[Name, Field(min_length=1)]
+    service: RequiredName
     weight: Weight
 
 
 class TrafficSplitSpec(KubeModel):
     """How traffic to a root Service is spread."""
 
-    service: Annotated[Name, Field(min_length=1)]
+    service: RequiredName
     backends: Annotated[tuple[SplitBackend, ...], Field(max_length=MAX_BACKENDS)] = ()
     matches: Annotated[tuple[()], BeforeValidator(_absent)] = ()
 
