@@ -170,8 +170,11 @@ def _problems(view: PodView) -> Iterator[str]:
             "spec.nodeSelector asks for a Windows node, which has no sidecar; annotate the Pod "
             f'with {INJECTION_ANNOTATION}: "disabled"'
         )
+    first: dict[str, str] = {}
     for where, container in _all_containers(view):
         yield from _name_problems(where, container)
+        if first.setdefault(container.name, where) != where:
+            yield f"{where}.name: {container.name} is the name of {first[container.name]} too"
     for index, volume in enumerate(view.spec.volumes):
         if volume.name == BOOTSTRAP_VOLUME:
             yield f"spec.volumes[{index}].name: {volume.name} is reserved for the sidecar"

@@ -11,16 +11,17 @@ from ipaddress import AddressValueError, IPv4Address
 
 import yaml
 
+from xds.builders import names
 from xds.builders.probes import (
     ADMIN_CLUSTER,
     ADMIN_PORT,
-    admin_log,
     load_assignment,
     local_cluster,
     probe_clusters,
     probe_listeners,
     socket_address,
 )
+from xds.builders.telemetry import stdout_log
 from xds.policy.bootstrap import AdsServer, BootstrapSpec
 from xds.policy.identity import ProxyId
 from xds.policy.proxy import TlsParameters
@@ -67,7 +68,6 @@ from xds.protos import (
 )
 from xds.resource import ResourceError
 
-ADS_CLUSTER = "osm-controller"
 DIRECTORY = "/etc/envoy"
 BOOTSTRAP_FILE = "bootstrap.yaml"
 CERTIFICATE_FILE = "tls_certificate_sds_secret.yaml"
@@ -130,7 +130,7 @@ def build_bootstrap(spec: BootstrapSpec) -> Bootstrap:
         node=_node(spec.proxy, pod_name=spec.pod_name, product_version=spec.product_version),
         admin=Admin(
             address=socket_address("127.0.0.1", ADMIN_PORT),
-            access_log=[admin_log()],
+            access_log=[stdout_log()],
             ignore_global_conn_limit=True,
         ),
         dynamic_resources=_dynamic_resources(waits_for_config=spec.waits_for_config),
@@ -165,7 +165,7 @@ def _node(proxy: ProxyId, *, pod_name: str, product_version: str) -> Node:
 
 
 def _dynamic_resources(*, waits_for_config: bool) -> Bootstrap.DynamicResources:
-    service = GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=ADS_CLUSTER))
+    service = GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=names.CONTROLLER))
     wildcard = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
     if waits_for_config:
         wildcard.initial_fetch_timeout.CopyFrom(duration(0))
@@ -183,10 +183,10 @@ def _dynamic_resources(*, waits_for_config: bool) -> Bootstrap.DynamicResources:
 
 def _ads_cluster(ads: AdsServer, tls: TlsParameters) -> Cluster:
     cluster = Cluster(
-        name=ADS_CLUSTER,
+        name=names.CONTROLLER,
         connect_timeout=duration(_CONNECT_SECONDS),
         lb_policy=Cluster.ROUND_ROBIN,
-        load_assignment=load_assignment(ADS_CLUSTER, ads.host, ads.port),
+        load_assignment=load_assignment(names.CONTROLLER, ads.host, ads.port),
         transport_socket=TransportSocket(
             name="envoy.transport_sockets.tls", typed_config=pack(_ads_tls(ads, tls))
         ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from xds.builders.telemetry import LOG_FIELDS, stdout_log
 from xds.policy.bootstrap import BootstrapSpec, Probe, ProbeCheck, ProbeType
 from xds.protos import (
     AccessLog,
@@ -64,37 +65,16 @@ _OK = 200
 _ALL = 100
 _CONNECT_SECONDS = 5
 
-_HTTP_LOG = {
-    "start_time": "%START_TIME%",
-    "method": "%REQ(:METHOD)%",
-    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-    "protocol": "%PROTOCOL%",
-    "response_code": "%RESPONSE_CODE%",
-    "response_code_details": "%RESPONSE_CODE_DETAILS%",
-    "time_to_first_byte": "%RESPONSE_DURATION%",
-    "upstream_cluster": "%UPSTREAM_CLUSTER%",
-    "response_flags": "%RESPONSE_FLAGS%",
-    "bytes_received": "%BYTES_RECEIVED%",
-    "bytes_sent": "%BYTES_SENT%",
-    "duration": "%DURATION%",
-    "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
-    "x_forwarded_for": "%REQ(X-FORWARDED-FOR)%",
-    "user_agent": "%REQ(USER-AGENT)%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "requested_server_name": "%REQUESTED_SERVER_NAME%",
-    "authority": "%REQ(:AUTHORITY)%",
-    "upstream_host": "%UPSTREAM_HOST%",
-}
-_TCP_LOG = {
-    "start_time": "%START_TIME%",
-    "bytes_received": "%BYTES_RECEIVED%",
-    "bytes_sent": "%BYTES_SENT%",
-    "duration": "%DURATION%",
-    "requested_server_name": "%REQUESTED_SERVER_NAME%",
-    "response_flags": "%RESPONSE_FLAGS%",
-    "upstream_cluster": "%UPSTREAM_CLUSTER%",
-    "upstream_host": "%UPSTREAM_HOST%",
-}
+_TCP_FIELDS = (
+    "start_time",
+    "bytes_received",
+    "bytes_sent",
+    "duration",
+    "requested_server_name",
+    "response_flags",
+    "upstream_cluster",
+    "upstream_host",
+)
 
 
 def probe_listeners(spec: BootstrapSpec) -> Iterator[Listener]:
@@ -144,22 +124,6 @@ def socket_address(host: str, port: int) -> Address:
     return Address(socket_address=SocketAddress(address=host, port_value=port))
 
 
-def stdout_log(fields: dict[str, str]) -> AccessLog:
-    """An access log of JSON lines on standard output."""
-    json_format = Struct()
-    json_format.update(fields)
-    log_format = SubstitutionFormatString(json_format=json_format)
-    return AccessLog(
-        name="envoy.access_loggers.stdout",
-        typed_config=pack(StdoutAccessLog(log_format=log_format)),
-    )
-
-
-def admin_log() -> AccessLog:
-    """The admin interface's access log."""
-    return stdout_log(_HTTP_LOG)
-
-
 def _listener(probe_type: ProbeType, probes: list[Probe], spec: BootstrapSpec) -> Listener:
     listener = Listener(
         name=f"{probe_type}_listener",
@@ -183,12 +147,19 @@ def _tls_chain(probe: Probe) -> FilterChain:
     proxy = TcpProxy(
         stat_prefix="health_probes_https",
         cluster=_cluster_name(probe),
-        access_log=[stdout_log(_TCP_LOG)],
+        access_log=[_tcp_log()],
     )
     return FilterChain(
         filter_chain_match=FilterChainMatch(transport_protocol="tls"),
         filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))],
     )
+
+
+def _tcp_log() -> AccessLog:
+    fields = Struct()
+    fields.update({name: LOG_FIELDS[name] for name in _TCP_FIELDS})
+    config = StdoutAccessLog(log_format=SubstitutionFormatString(json_format=fields))
+    return AccessLog(name="stdout", typed_config=pack(config))
 
 
 def _http_chain(probe_type: ProbeType, probes: list[Probe], spec: BootstrapSpec) -> FilterChain:
@@ -202,7 +173,7 @@ def _http_chain(probe_type: ProbeType, probes: list[Probe], spec: BootstrapSpec)
     host = VirtualHost(name="local_service", domains=["*"], routes=routes)
     connection_manager = HttpConnectionManager(
         stat_prefix="health_probes_http",
-        access_log=[stdout_log(_HTTP_LOG)],
+        access_log=[stdout_log()],
         route_config=RouteConfiguration(name="local_route", virtual_hosts=[host]),
         http_filters=filters,
     )

@@ -213,6 +213,11 @@ def ports(*numbers: int | RawObject) -> list[RawObject]:
             id="name-of-the-init-container",
         ),
         pytest.param(
+            pod(container("a"), spec={"initContainers": [container("a")]}),
+            "spec.containers[0].name: a is the name of spec.initContainers[0] too",
+            id="name-twice",
+        ),
+        pytest.param(
             pod(container("A/b")),
             "spec.containers[0].name: 'A/b' is not a DNS label (a-z, 0-9 and -)",
             id="name-is-no-label",
