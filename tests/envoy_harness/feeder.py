@@ -6,6 +6,7 @@ the server of the product is tested elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,10 +17,17 @@ from typing import Self
 
 import grpc
 
-from xds.protos import DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryResource
+from xds.protos import (
+    DeltaDiscoveryRequest,
+    DeltaDiscoveryResponse,
+    DiscoveryResource,
+    StreamAccessLogsMessage,
+    StreamAccessLogsResponse,
+)
 from xds.resource import Resource, ResourceKind
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+ALS = "envoy.service.accesslog.v3.AccessLogService"
 DEADLINE_SECONDS = 20.0
 
 
@@ -36,6 +44,7 @@ class AdsFeeder:
         self._open: dict[str, ResourceKind] = {}
         self._acked: set[ResourceKind] = set()
         self._nonce = 0
+        self._tapped: list[str] = []
         self._outbox: queue.SimpleQueue[DeltaDiscoveryResponse | None] = queue.SimpleQueue()
         self._server = grpc.server(ThreadPoolExecutor(max_workers=4))
 
@@ -48,7 +57,17 @@ class AdsFeeder:
         generic = grpc.method_handlers_generic_handler(
             SERVICE, {"DeltaAggregatedResources": handler}
         )
-        self._server.add_generic_rpc_handlers((generic,))
+        logs = grpc.method_handlers_generic_handler(
+            ALS,
+            {
+                "StreamAccessLogs": grpc.stream_unary_rpc_method_handler(
+                    self._log,
+                    request_deserializer=StreamAccessLogsMessage.FromString,
+                    response_serializer=StreamAccessLogsResponse.SerializeToString,
+                )
+            },
+        )
+        self._server.add_generic_rpc_handlers((generic, logs))
         self._server.add_insecure_port(f"unix:{self.socket}")
         self._server.start()
         self.socket.chmod(0o777)
@@ -85,6 +104,25 @@ class AdsFeeder:
             assert ready, f"waiting for {awaited - self._acked}, open {self._open}"
             return list(self.nacks)
 
+    def tapped(self, count: int) -> list[str]:
+        """Paths of the requests that the tap has reported, once there are so many."""
+        with self._changed:
+            ready = self._changed.wait_for(
+                lambda: len(self._tapped) >= count, timeout=DEADLINE_SECONDS
+            )
+            assert ready, self._tapped
+            return list(self._tapped)
+
+    def _log(
+        self, messages: Iterator[StreamAccessLogsMessage], _: grpc.ServicerContext
+    ) -> StreamAccessLogsResponse:
+        with contextlib.suppress(grpc.RpcError):  # Envoy has gone
+            for message in messages:
+                with self._changed:
+                    self._tapped += [entry.request.path for entry in message.http_logs.log_entry]
+                    self._changed.notify_all()
+        return StreamAccessLogsResponse()
+
     def _stream(
         self, requests: Iterator[DeltaDiscoveryRequest], _: grpc.ServicerContext
     ) -> Iterator[DeltaDiscoveryResponse]:
@@ -94,13 +132,11 @@ class AdsFeeder:
             yield response
 
     def _read(self, requests: Iterator[DeltaDiscoveryRequest]) -> None:
-        try:
+        with contextlib.suppress(grpc.RpcError):  # Envoy has gone
             for request in requests:
                 with self._changed:
                     self._take(request)
                     self._changed.notify_all()
-        except grpc.RpcError:
-            return  # Envoy has gone
 
     def _take(self, request: DeltaDiscoveryRequest) -> None:
         kind = ResourceKind.from_type_url(request.type_url)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,15 @@ class Pod:
         self.feeder.feed(wanted)
         kinds = {r.kind for r in wanted} & {ResourceKind.LDS, ResourceKind.CDS}
         assert self.feeder.settled(kinds) == []
+        listeners = sum(1 for r in wanted if r.kind is ResourceKind.LDS)
+        self.envoy.await_stats(
+            "listener_manager",
+            {
+                "listener_manager.total_listeners_active": listeners,
+                "listener_manager.total_listeners_warming": 0,
+            },
+        )
+        self.envoy.await_stats("cluster_manager", {"cluster_manager.warming_clusters": 0})
 
     def serve(self, address: str, port: int, answer: Answer) -> None:
         """A server inside the pod; ``answer`` is called for each connection, in a thread."""
@@ -94,18 +104,20 @@ def pod(*, captured_by: int) -> Iterator[Pod]:
 
 
 def greet(text: bytes) -> Answer:
-    """A server that talks first, then closes."""
+    """A server that talks first and then only listens until the client has gone."""
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        everything(connection)  # closing with unread input would reset, and lose the greeting
 
     return answer
 
 
 def everything(connection: socket.socket) -> bytes:
-    """All that the other side sends until it closes; a reset ends it as well."""
+    """All that the other side sends until it closes; a reset or a TLS alert ends it as well."""
     received = b""
-    with contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionResetError, ssl.SSLError):
         while piece := connection.recv(65536):
             received += piece
     return received

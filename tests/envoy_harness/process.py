@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 DEADLINE_SECONDS = 20.0
+POLL_SECONDS = 0.01
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -42,7 +43,7 @@ class RealEnvoy:
         self._directory.chmod(0o777)
         command = [
             *self._prefix, str(envoy_path()), "-c", str(bootstrap), "--concurrency", "1",
-            "--disable-hot-restart", "--drain-time-s", "3", "-l", "info",
+            "--disable-hot-restart", "--drain-time-s", "3", "--file-flush-interval-msec", "20",
         ]  # fmt: skip
         with self.log.open("wb") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out)
@@ -76,17 +77,33 @@ class RealEnvoy:
         found = json.loads(self.admin(f"/stats?format=json&filter={pattern}"))["stats"]
         return {s["name"]: s["value"] for s in found if "name" in s}
 
+    def await_stats(self, pattern: str, wanted: dict[str, int]) -> None:
+        """The counters and gauges have these values, now or soon."""
+        assert self._process is not None
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while (found := self.stats(pattern)) != found | wanted:
+            assert time.monotonic() < deadline, f"{found} instead of {wanted}"
+            _wait(self._process, POLL_SECONDS)
+
+    def logged(self, count: int) -> list[dict[str, object]]:
+        """The access log, once it has so many lines."""
+        assert self._process is not None
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(lines := [x for x in self.log.read_text().splitlines() if x[:1] == "{"]) < count:
+            assert time.monotonic() < deadline, lines
+            _wait(self._process, POLL_SECONDS)
+        return [json.loads(line) for line in lines]
+
     def _await_admin(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + DEADLINE_SECONDS
-        pause = 0.01
         while True:
             assert self._process.poll() is None, self.log.read_text()[-4000:]
             try:
                 self.admin("/server_info")
             except OSError:
                 assert time.monotonic() < deadline, self.log.read_text()[-4000:]
-                _wait(self._process, pause)
+                _wait(self._process, POLL_SECONDS)
             else:
                 return
 

@@ -45,12 +45,15 @@ def test_case_is_accepted(name: str, tmp_path: Path) -> None:
     with AdsFeeder(envoy.ads_socket) as feeder, envoy:
         feeder.feed(r for kind in ResourceKind for r in found.resources(kind))
         assert feeder.settled(asked_for(found)) == []
-        listeners = envoy.stats("listener_manager")
-        assert listeners["listener_manager.total_listeners_active"] == len(
-            list(found.names(ResourceKind.LDS))
+        active = len(list(found.names(ResourceKind.LDS)))
+        envoy.await_stats(
+            "listener_manager",
+            {
+                "listener_manager.total_listeners_active": active,
+                "listener_manager.total_listeners_warming": 0,
+            },
         )
-        assert listeners["listener_manager.total_listeners_warming"] == 0
-        assert envoy.stats("cluster_manager.warming")["cluster_manager.warming_clusters"] == 0
+        envoy.await_stats("cluster_manager", {"cluster_manager.warming_clusters": 0})
     assert complaints(envoy.log.read_text()) == []
 
 
