@@ -4,11 +4,9 @@ The body is read with a limit and a deadline on the event loop; the rest is a pl
 FastAPI's pool, since it issues a certificate and writes a Secret (kubernetes-surface 3.1).
 """
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.requests import ClientDisconnect
@@ -32,19 +30,33 @@ from xds.resource import MeshError
 MUTATE_PATH = "/mutate-pod-creation"
 BODY_DEADLINE_SECONDS = 5.0
 
-Inject = Callable[[RawObject, str, bool], Injected | Skip]
-"""Called with the raw Pod, its namespace, and whether nothing may be written."""
+
+class PodInjector(Protocol):
+    """Who gives a Pod its sidecar; ``Injector.inject`` in truth. Raises ``MeshError`` to refuse."""
+
+    def __call__(self, pod: RawObject, *, namespace: str, dry_run: bool) -> Injected | Skip:
+        """The Pod with its sidecar, or why it has none; nothing is written on a dry run."""
+        ...
+
+
 Answered = Callable[[bool], None]
 """Told after each answer whether the Pod was allowed."""
 
 
-def mutation_router(inject: Inject, answered: Answered = lambda _: None) -> APIRouter:
-    """The route of the injection listener."""
+def mutation_router(
+    inject: PodInjector,
+    answered: Answered = lambda _: None,
+    *,
+    deadline_seconds: float = BODY_DEADLINE_SECONDS,
+) -> APIRouter:
+    """The route of the injection listener; a body must have arrived by the deadline."""
     router = APIRouter()
+    read_body = _body_reader(deadline_seconds)
 
+    # Annotations are real objects here, not text: FastAPI could not look up ``read_body`` by name.
     # The answer is bytes on purpose: a review that API server and we read alike, without a model.
     @router.post(MUTATE_PATH, response_model=None)
-    def mutate_pod(body: Annotated[bytes | HttpRefusal, Depends(_read_body)]) -> Response:
+    def mutate_pod(body: Annotated[bytes | HttpRefusal, Depends(read_body)]) -> Response:
         review = body if isinstance(body, HttpRefusal) else decode(body)
         if isinstance(review, HttpRefusal):
             return Response(review.text, status_code=review.status, media_type="text/plain")
@@ -55,9 +67,9 @@ def mutation_router(inject: Inject, answered: Answered = lambda _: None) -> APIR
     return router
 
 
-def _decide(review: PodReview, inject: Inject) -> Allowed | Refused:
+def _decide(review: PodReview, inject: PodInjector) -> Allowed | Refused:
     try:
-        outcome = inject(review.pod, review.namespace, review.is_dry_run)
+        outcome = inject(review.pod, namespace=review.namespace, dry_run=review.is_dry_run)
     except MeshError as error:
         return Refused(uid=review.uid, message=str(error), code=error.code)
     except Exception:
@@ -69,21 +81,29 @@ def _decide(review: PodReview, inject: Inject) -> Allowed | Refused:
     return Allowed(uid=review.uid, patch=patch)
 
 
-async def _read_body(request: Request) -> bytes | HttpRefusal:
-    """The whole body, or the reason why it is not read further."""
-    refusal = check_content_type(request.headers.get("content-type"))
-    if refusal is not None:
-        return refusal
+def _body_reader(deadline_seconds: float) -> Callable[[Request], Awaitable[bytes | HttpRefusal]]:
+    async def read_body(request: Request) -> bytes | HttpRefusal:
+        """The whole body, or the reason why it is not read further."""
+        refusal = check_content_type(request.headers.get("content-type"))
+        if refusal is not None:
+            return refusal
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                return await _collect(request)
+        except ClientDisconnect:
+            return HttpRefusal(status=500, text="the admission body broke off", code="E6111")
+        except TimeoutError:
+            text = f"the admission body did not arrive within {deadline_seconds:g} s"
+            return HttpRefusal(status=408, text=text, code="E6111")
+
+    return read_body
+
+
+async def _collect(request: Request) -> bytes:
+    """The body, or so much of it that ``decode`` finds it too big."""
     body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    break
-    except ClientDisconnect:
-        return HttpRefusal(status=500, text="the admission body broke off", code="E6111")
-    except TimeoutError:
-        text = f"the admission body did not arrive within {BODY_DEADLINE_SECONDS:g} s"
-        return HttpRefusal(status=408, text=text, code="E6111")
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            break
     return bytes(body)

@@ -93,11 +93,10 @@ def encode(answer: Allowed | Refused) -> bytes:
     match answer:
         case Refused():
             response["status"] = {"message": answer.message, "code": 400}
-        case Allowed(patch=patch) if patch:
-            response["patchType"] = "JSONPatch"
-            response["patch"] = b64encode(json.dumps(patch).encode()).decode()
         case Allowed():
-            pass
+            if answer.patch:
+                response["patchType"] = "JSONPatch"
+                response["patch"] = b64encode(json.dumps(answer.patch).encode()).decode()
     return json.dumps({"apiVersion": API_VERSION, "kind": KIND, "response": response}).encode()
 
 
