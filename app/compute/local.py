@@ -54,6 +54,7 @@ class LocalObjects:
         self._implied: dict[RawKey, Stored] = {}
         self._written: dict[RawKey, Stored] = {}
         self._visible: dict[RawKey, Stored] = {}
+        self._reported: dict[str, tuple[Rejected, ...]] = {}
         self._posted_rejections: dict[str, tuple[Rejected, ...]] = {}
         self._listeners: list[Callable[[], None]] = []
         self._post: Callable[[ObjectEvent], None] | None = None
@@ -120,7 +121,7 @@ class LocalObjects:
     def rejected(self) -> tuple[Rejected, ...]:
         """All that is wrong with the files now, sorted."""
         with self._lock:
-            found = self._declared.rejected
+            found = {**self._declared.rejected, **self._reported}
         return tuple(sorted(entry for entries in found.values() for entry in entries))
 
     def implied_namespaces(self) -> tuple[str, ...]:
@@ -131,6 +132,12 @@ class LocalObjects:
                 for key, stored in sorted(self._visible.items())
                 if stored.where == _IMPLIED
             )
+
+    def report(self, source: str, rejected: tuple[Rejected, ...]) -> None:
+        """All that another part of the program found wrong with declared objects, now."""
+        with self._lock:
+            self._reported[source] = rejected
+            self._post_rejections()
 
     # Writer
 
@@ -262,7 +269,7 @@ class LocalObjects:
     def _post_rejections(self) -> None:
         if self._post is None:
             return
-        for source, rejected in self._declared.rejected.items():
+        for source, rejected in {**self._declared.rejected, **self._reported}.items():
             if self._posted_rejections.get(source, ()) != rejected:
                 self._tell(SourceChecked(source=source, rejected=rejected))
                 self._posted_rejections[source] = rejected

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from app.compute.declared import Admitted
 from app.objects import scheme
 from app.objects.core import Service
-from app.objects.meta import ObjectKey, RawObject, Rejected
+from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
 from app.standalone.specs import (
     WORKLOADS,
     ConfigMap,
@@ -51,9 +51,15 @@ Problem = tuple[str, str]
 class Admission:
     """Decides about objects; callable, as ``LocalObjects`` wants it."""
 
-    def __init__(self, service_address: Callable[[ObjectKey], str]) -> None:
-        """``service_address`` gives each Service the same address again and again."""
+    def __init__(
+        self, service_address: Callable[[ObjectKey], str], *, mesh_config: tuple[str, str]
+    ) -> None:
+        """``service_address`` gives each Service the same address again and again.
+
+        ``mesh_config``: namespace and name of the one MeshConfig that counts.
+        """
         self._service_address = service_address
+        self._mesh_config = mesh_config
 
     def __call__(self, raw: RawObject, where: str) -> Admitted:
         """The object in the form that is stored, or all that is wrong with it."""
@@ -75,21 +81,29 @@ class Admission:
         if isinstance(decoded, Rejected):
             return Admitted(raw=raw, rejected=(decoded,))
         key, found = decoded
-        if not isinstance(found, Service) or found.spec.type == "ExternalName":
-            return Admitted(raw=raw, object=found)
-        spec = raw.get("spec") or {}
-        wanted = spec.get("clusterIP") or ""
-        if wanted == "None":
-            return Admitted(raw=raw, object=found)
-        address = self._service_address(key)
+        if key.kind is ObjectKind.MESH_CONFIG and (key.namespace, key.name) != self._mesh_config:
+            reason = f"is not read: the MeshConfig of this mesh is {'/'.join(self._mesh_config)}"
+            return _answer(raw, where, [("metadata.name", reason)])
+        if isinstance(found, Service) and _wants_address(raw, found):
+            return self._service(raw, key, where)
+        return Admitted(raw=raw, object=found)
+
+    def _service(self, raw: RawObject, key: ObjectKey, where: str) -> Admitted:
+        """The Service with the ClusterIP that this machine gives it."""
+        address, wanted = self._service_address(key), raw["spec"].get("clusterIP") or ""
         if wanted not in ("", address):
             reason = f"addresses are given out by this machine; leave out {wanted!r}, or write None"
             return _answer(raw, where, [("spec.clusterIP", reason)])
-        addressed = {**raw, "spec": {**spec, "clusterIP": address, "clusterIPs": [address]}}
-        again = scheme.decode(addressed, where)
-        if isinstance(again, Rejected):
-            return Admitted(raw=raw, rejected=(again,))
-        return Admitted(raw=addressed, object=again[1])
+        spec = {**raw["spec"], "clusterIP": address, "clusterIPs": [address]}
+        addressed = {**raw, "spec": spec}
+        decoded = scheme.decode(addressed, where)
+        assert not isinstance(decoded, Rejected)  # noqa: S101 it was good without the address
+        return Admitted(raw=addressed, object=decoded[1])
+
+
+def _wants_address(raw: RawObject, service: Service) -> bool:
+    spec = raw.get("spec") or {}
+    return bool(spec) and spec.get("clusterIP") != "None" and service.spec.type != "ExternalName"
 
 
 def check_workload(raw: RawObject) -> Iterator[Problem]:
@@ -139,6 +153,9 @@ def _check_pod(spec: PodSpec, path: str) -> Iterator[Problem]:
         if not (volume.config_map or volume.secret or volume.empty_dir is not None):
             reason = f"volume {volume.name!r} must be a configMap, a secret or an emptyDir here"
             yield f"{path}.volumes[{index}]", reason
+        source = volume.config_map or volume.secret
+        if any("/" in item.path for item in (source.items if source else ())):
+            yield f"{path}.volumes[{index}]", "paths of items must be plain file names here"
     names: set[str] = set()
     for place, container in _containers(spec, path):
         if container.name in names:
