@@ -93,7 +93,9 @@ class MeshLoop:
         self._metrics = metrics
         self._on_snapshot = on_snapshot
         self._log = logs.logger("loop")
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
+        """Events; a threading.Event of who waits for those before it; None at the end."""
+        self._waiting: list[threading.Event] = []
         self._batch = _Batch(pace or Pace())
         self._unsynced = set(WATCHED_KINDS)
         self._urgent: list[ObjectEvent] = []
@@ -118,6 +120,12 @@ class MeshLoop:
         """The loop takes the event up soon."""
         self._queue.put(event)
 
+    def catch_up(self, timeout_seconds: float) -> bool:
+        """True once all that was posted before is published, without holding any of it back."""
+        reached = threading.Event()
+        self._queue.put(reached)
+        return reached.wait(timeout_seconds)
+
     def start(self) -> None:
         """Events are taken up from now on."""
         self._metrics.events_queued.set_function(self._queue.qsize)
@@ -140,6 +148,8 @@ class MeshLoop:
         except Exception as error:  # one broken step must not end the loop
             code = getattr(error, "code", "E5000")
             self._log.exception("a step of the loop failed", error_code=code)
+        else:
+            self._tell_waiting()
         return running
 
     def _run(self) -> None:
@@ -154,15 +164,29 @@ class MeshLoop:
             if wait and event is None:
                 return False
             if event is not None:
-                self._sort(event)
+                self._take(event)
             for _ in range(_MOST_AT_ONCE):
                 event = self._queue.get_nowait()
                 if event is None:
                     return False
-                self._sort(event)
+                self._take(event)
         except queue.Empty:
             pass
         return True
+
+    def _take(self, event: Event | threading.Event) -> None:
+        if isinstance(event, threading.Event):
+            self._waiting.append(event)
+            self._batch.hurry()
+        else:
+            self._sort(event)
+
+    def _tell_waiting(self) -> None:
+        if self._unsynced:
+            return
+        waiting, self._waiting = self._waiting, []
+        for reached in waiting:
+            reached.set()
 
     def _sort(self, event: Event) -> None:
         match event:
@@ -197,8 +221,9 @@ class MeshLoop:
             events, self._urgent = self._urgent, []
             self._refresh(events)
         if self._batch.is_ready():
-            self._refresh(self._batch.take())
-            self._metrics.broadcasts.inc()
+            batch = self._batch.take()
+            self._refresh(batch)
+            self._metrics.broadcasts.inc(by=1 if batch else 0)
         self._publish()
 
     def _refresh(self, events: Iterable[ObjectEvent]) -> None:

@@ -8,6 +8,7 @@ Specification: HOUSE 4.9, 4.10 and 5; kubernetes-surface 6.5.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -147,6 +148,13 @@ class Runtime:
     def current(self, proxy: ProxyId) -> ResourceSet | None:
         """What the proxy is configured with; None while that is not complete."""
         return self._current.current(proxy)
+
+    def wait_until_settled(self, timeout_seconds: float) -> bool:
+        """True once all that was posted before is published and every proxy has taken it."""
+        deadline = time.monotonic() + timeout_seconds
+        if not self._loop.catch_up(timeout_seconds):
+            return False
+        return self.hub.wait_until_settled(max(0.0, deadline - time.monotonic()))
 
     def certificates(self) -> tuple[CertificateRecord, ...]:
         """The certificates in use, sorted by name; no keys."""
