@@ -58,3 +58,13 @@ def read(
                     yield piece
         if not follow or waiting.wait(_POLL_SECONDS):
             return
+
+
+def tail(log: Path, most_bytes: int = _CHUNK) -> str:
+    """The end of the log as text; empty when there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - most_bytes))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -25,6 +25,8 @@ _NODE_SYSCTLS = (
     # rules.
     ("net/ipv4/conf/all/send_redirects", "0"),
     ("net/ipv4/conf/default/send_redirects", "0"),
+    # Else the rules act on frames within the bridge, and a Pod cannot reach itself by a ClusterIP.
+    ("net/bridge/bridge-nf-call-iptables", "0"),
     # Containers do not run as root, and a server may well listen on port 53 or 80.
     ("net/ipv4/ip_unprivileged_port_start", "0"),
 )
@@ -86,12 +88,12 @@ def make(mesh: str, state_dir: Path) -> Subnets:
 
     Raise ``RightsError`` when no range is free or the kernel refuses a step.
     """
-    made_directory = not namespaces.NAMED.is_mount()
+    directory = namespaces.directory()
     for subnets in candidates(_taken()):
         record = {
             "mesh": mesh,
             "boot": files.boot_id(),
-            "made_directory": made_directory,
+            "directory": directory,
             "subnets": {name: str(getattr(subnets, name)) for name in ("pods", "services", "link")},
         }
         files.replace(_record(state_dir), json.dumps(record))
@@ -112,8 +114,7 @@ def remove(mesh: str, state_dir: Path) -> None:
     delete_link(link_name(mesh))
     for name in names:
         namespaces.delete(name)
-    if files.read_json(_record(state_dir)).get("made_directory"):
-        namespaces.remove_directory()
+    namespaces.restore_directory(files.read_json(_record(state_dir)).get("directory", "mounted"))
     _record(state_dir).unlink(missing_ok=True)
 
 
@@ -143,6 +144,8 @@ def _make_namespace(mesh: str, state_dir: Path, subnets: Subnets) -> None:
         "link add br0 address 02:42:00:00:00:01 type bridge stp_state 0 forward_delay 0",
         "link set br0 addrgenmode none up",
         f"address add {subnets.gateway}/{subnets.pods.prefixlen} dev br0",
+        # Never taken: the rules turn or refuse before. Without it nothing would get as far as there.
+        f"route add {subnets.services} dev br0",
     ]
     namespaces.inside(node, lambda: namespaces.batch(commands))
 

@@ -55,11 +55,21 @@ def delete(name: str) -> None:
     path.unlink(missing_ok=True)
 
 
-def remove_directory() -> None:
-    """The directory of names is gone if it is empty, as where nobody ever made a namespace."""
+def directory() -> str:
+    """How the directory of names is: ``absent``, ``plain``, or ``mounted`` as ``ip netns`` leaves it."""
+    if not NAMED.is_dir():
+        return "absent"
+    place = str(NAMED.resolve())
+    with Path("/proc/self/mountinfo").open() as mounts:
+        return "mounted" if any(line.split()[4] == place for line in mounts) else "plain"
+
+
+def restore_directory(before: str) -> None:
+    """The directory of names is as it was before, unless somebody else uses it by now."""
     with contextlib.suppress(OSError):
-        if NAMED.is_dir() and not any(NAMED.iterdir()):
+        if before != "mounted" and directory() == "mounted" and not any(NAMED.iterdir()):
             subprocess.run(["umount", str(NAMED)], capture_output=True, check=False)
+        if before == "absent":
             NAMED.rmdir()
 
 
@@ -104,9 +114,11 @@ def batch(commands: Iterable[str]) -> None:
 
 
 def write_sysctls(settings: Sequence[tuple[str, str]]) -> None:
-    """The settings hold in the namespace of the calling thread; call through ``inside``."""
+    """Settings that this kernel has hold in the namespace of the calling thread."""
     for name, value in settings:
-        Path("/proc/sys", name).write_text(value)
+        path = Path("/proc/sys", name)
+        if path.exists():
+            path.write_text(value)
 
 
 def processes(name: str) -> tuple[int, ...]:

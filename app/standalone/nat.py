@@ -44,8 +44,11 @@ def build_rules(services: IPv4Network, forwards: Iterable[ServiceForward]) -> st
         ":OUTPUT ACCEPT [0:0]",
         # What no rule above turned has no target: refuse at once, else it would wander until a
         # timeout.
-        f"-A FORWARD -d {services} -p tcp -j REJECT --reject-with tcp-reset",
-        f"-A FORWARD -d {services} -j REJECT",
+        *(
+            f"-A {chain} -d {services} {refusal}"
+            for chain in ("FORWARD", "OUTPUT")
+            for refusal in ("-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT")
+        ),
         "COMMIT",
     ]
     return "\n".join(lines) + "\n"

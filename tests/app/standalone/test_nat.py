@@ -89,5 +89,7 @@ def test_every_table_is_complete() -> None:
         ":OUTPUT ACCEPT [0:0]",
         "-A FORWARD -d 10.43.0.0/16 -p tcp -j REJECT --reject-with tcp-reset",
         "-A FORWARD -d 10.43.0.0/16 -j REJECT",
+        "-A OUTPUT -d 10.43.0.0/16 -p tcp -j REJECT --reject-with tcp-reset",
+        "-A OUTPUT -d 10.43.0.0/16 -j REJECT",
         "COMMIT",
     ]
