@@ -13,16 +13,14 @@ from collections.abc import Iterable
 
 from xds.builders import clusters, listeners, names, routes, tls
 from xds.builders.inbound import InboundSpec
-from xds.builders.outbound import OutboundSpec
-from xds.builders.sound import Fault, sound_inbound, sound_outbound
+from xds.builders.outbound import OutboundSpec, build_matcher, claims
+from xds.builders.sound import Fault, Repaired, repair_inbound, repair_outbound
 from xds.cache import BuildCache
 from xds.policy.identity import SubjectName
 from xds.policy.proxy import KeyPair, ProxyPolicy, SecretTable, TlsParameters, TrustBundle
 from xds.policy.service import EndpointReader, MeshService
-from xds.policy.traffic import Inbound, Outbound, SplitRule, Upstream
+from xds.policy.traffic import Inbound, Outbound, Upstream
 from xds.resource import Layer, Resource, ResourceError, ResourceKind, ResourceSet
-
-Upstreams = tuple[Upstream, ...]
 
 
 def assemble(
@@ -36,20 +34,20 @@ def assemble(
     certificate = assemble_certificate(policy, secrets, cache)
     if certificate is None:
         return None
-    layers = (
-        *assemble_policy(policy, cache),
-        assemble_endpoints(policy.outbound, endpoints, cache),
-        assemble_trust(policy.outbound, secrets.trust, cache),
-        certificate,
-    )
-    return cache.recall(_checked, policy, cache.get(ResourceSet, layers))
+    called, routed, own = assemble_policy(policy, cache)
+    reached = assemble_endpoints(policy.outbound, endpoints, cache)
+    trusted = assemble_trust(policy.outbound, secrets.trust, cache)
+    cache.recall(_check_upstreams, policy.outbound, called, reached, trusted)
+    cache.recall(_check_outbound, policy.outbound, called, routed)
+    cache.recall(_check_inbound, policy.inbound, own, trusted, certificate)
+    return cache.get(ResourceSet, (called, routed, own, reached, trusted, certificate))
 
 
 def faults(policy: ProxyPolicy, cache: BuildCache) -> tuple[Fault, ...]:
     """What assembly leaves out of this policy, because Envoy would refuse it; empty as a rule."""
-    outbound = cache.get(sound_outbound, policy.outbound)
-    inbound = cache.get(sound_inbound, policy.inbound)
-    return (*inbound.faults, *outbound.faults)
+    inbound = cache.recall(_repaired_inbound, policy.inbound)
+    outbound = cache.recall(_repaired_outbound, policy.outbound)
+    return tuple(fault for one in (inbound, outbound) if one is not None for fault in one.faults)
 
 
 def assemble_policy(policy: ProxyPolicy, cache: BuildCache) -> tuple[Layer, Layer, Layer]:
@@ -59,7 +57,7 @@ def assemble_policy(policy: ProxyPolicy, cache: BuildCache) -> tuple[Layer, Laye
     """
     outbound, suffix = policy.outbound, policy.dns_suffix
     return (
-        cache.recall(_upstream_layer, outbound.upstreams, policy.tls, suffix),
+        cache.recall(_upstream_layer, outbound, policy.tls, suffix),
         cache.recall(_outbound_layer, outbound, suffix),
         cache.recall(_own_layer, policy),
     )
@@ -67,12 +65,12 @@ def assemble_policy(policy: ProxyPolicy, cache: BuildCache) -> tuple[Layer, Laye
 
 def assemble_endpoints(outbound: Outbound, endpoints: EndpointReader, cache: BuildCache) -> Layer:
     """EDS: one assignment per upstream, also an empty one."""
-    return cache.recall(_endpoint_layer, outbound.upstreams, endpoints)
+    return cache.recall(_endpoint_layer, outbound, endpoints)
 
 
 def assemble_trust(outbound: Outbound, trust: TrustBundle, cache: BuildCache) -> Layer:
     """SDS without keys: whom this proxy believes, as client of each Service and as server."""
-    return cache.recall(_trust_layer, outbound.upstreams, trust)
+    return cache.recall(_trust_layer, outbound, trust)
 
 
 def assemble_certificate(
@@ -84,19 +82,19 @@ def assemble_certificate(
 
 
 def _upstream_layer(
-    cache: BuildCache, upstreams: Upstreams, parameters: TlsParameters, dns_suffix: str
+    cache: BuildCache, outbound: Outbound, parameters: TlsParameters, dns_suffix: str
 ) -> Layer:
     return _layer(
         cache,
         (
             cache.get(clusters.build_upstream_cluster, upstream.service, parameters, dns_suffix)
-            for upstream in _by_cluster(upstreams).values()
+            for upstream in _by_cluster(outbound.upstreams).values()
         ),
     )
 
 
 def _outbound_layer(cache: BuildCache, outbound: Outbound, dns_suffix: str) -> Layer:
-    sound = cache.get(sound_outbound, outbound).outbound
+    sound = _sound_outbound(cache, outbound)
     found = [
         cache.get(routes.build_outbound_routes, port.hosts, port.port, dns_suffix)
         for port in sound.http
@@ -117,14 +115,16 @@ def _own_layer(cache: BuildCache, policy: ProxyPolicy) -> Layer:
 
 
 def _outbound_listener(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resource]:
-    sound = cache.get(sound_outbound, policy.outbound).outbound
+    sound = _sound_outbound(cache, policy.outbound)
     if sound.http or sound.tcp or sound.denied or sound.passthrough:
-        spec = OutboundSpec.of(sound, policy.workload if policy.request_metrics else None)
+        matcher = cache.get(build_matcher, claims(sound))
+        counted_as = policy.workload if policy.request_metrics else None
+        spec = OutboundSpec.of(sound, matcher, counted_as)
         yield cache.get(listeners.build_outbound_listener, spec)
 
 
 def _inbound(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resource]:
-    sound = cache.get(sound_inbound, policy.inbound).inbound
+    sound = _sound_inbound(cache, policy.inbound)
     if sound.http or sound.tcp:
         yield cache.get(listeners.build_inbound_listener, InboundSpec.of(sound, policy.tls))
     for port in sound.http:
@@ -139,7 +139,7 @@ def _local_services(inbound: Inbound) -> dict[str, MeshService]:
     return {names.local_cluster(service): service for service in services}
 
 
-def _endpoint_layer(cache: BuildCache, upstreams: Upstreams, endpoints: EndpointReader) -> Layer:
+def _endpoint_layer(cache: BuildCache, outbound: Outbound, endpoints: EndpointReader) -> Layer:
     return _layer(
         cache,
         (
@@ -148,14 +148,14 @@ def _endpoint_layer(cache: BuildCache, upstreams: Upstreams, endpoints: Endpoint
                 endpoints.endpoints(upstream.service, upstream.endpoints_of),
                 names.upstream_cluster(upstream.service),
             )
-            for upstream in _by_cluster(upstreams).values()
+            for upstream in _by_cluster(outbound.upstreams).values()
         ),
     )
 
 
-def _trust_layer(cache: BuildCache, upstreams: Upstreams, trust: TrustBundle) -> Layer:
+def _trust_layer(cache: BuildCache, outbound: Outbound, trust: TrustBundle) -> Layer:
     servers: dict[str, tuple[SubjectName, ...]] = {}
-    for upstream in upstreams:
+    for upstream in outbound.upstreams:
         # Members of one Service share one secret, and as a rule its very names.
         known = servers.setdefault(upstream.service.parent, upstream.server_names)
         if known != upstream.server_names:
@@ -171,7 +171,25 @@ def _certificate_layer(cache: BuildCache, pair: KeyPair) -> Layer:
     return _layer(cache, [cache.get(tls.build_service_certificate, pair)])
 
 
-def _by_cluster(upstreams: Upstreams) -> dict[str, Upstream]:
+def _sound_outbound(cache: BuildCache, outbound: Outbound) -> Outbound:
+    repaired = cache.recall(_repaired_outbound, outbound)
+    return outbound if repaired is None else repaired.policy
+
+
+def _sound_inbound(cache: BuildCache, inbound: Inbound) -> Inbound:
+    repaired = cache.recall(_repaired_inbound, inbound)
+    return inbound if repaired is None else repaired.policy
+
+
+def _repaired_outbound(_: BuildCache, outbound: Outbound) -> Repaired[Outbound] | None:
+    return repair_outbound(outbound)
+
+
+def _repaired_inbound(_: BuildCache, inbound: Inbound) -> Repaired[Inbound] | None:
+    return repair_inbound(inbound)
+
+
+def _by_cluster(upstreams: Iterable[Upstream]) -> dict[str, Upstream]:
     """One upstream per cluster: two ports of a Service may lead to one target."""
     found: dict[str, Upstream] = {}
     for upstream in upstreams:
@@ -183,32 +201,37 @@ def _layer(cache: BuildCache, resources: Iterable[Resource]) -> Layer:
     return cache.get(Layer, tuple(resources))
 
 
-def _checked(cache: BuildCache, policy: ProxyPolicy, found: ResourceSet) -> ResourceSet:
-    """The set, when every name that one of its resources refers to is in it."""
-    sound_out = cache.get(sound_outbound, policy.outbound).outbound
-    sound_in = cache.get(sound_inbound, policy.inbound).inbound
-    upstreams = policy.outbound.upstreams
-    called = [up.service for rule in _rules(sound_out) for up in rule.upstreams]
-    needed = {
-        ResourceKind.CDS: {*map(names.upstream_cluster, called), *_local_services(sound_in)},
-        ResourceKind.EDS: set(_by_cluster(upstreams)),
-        ResourceKind.RDS: {
-            *(names.inbound_routes(port.target) for port in sound_in.http),
-            *(names.outbound_routes(port.port) for port in sound_out.http),
-        },
-        ResourceKind.SDS: {
-            *(names.outbound_trust(up.service.parent) for up in upstreams),
-            names.INBOUND_TRUST,
-            names.SERVICE_CERTIFICATE,
-        },
-    }
-    for kind, wanted in needed.items():
-        missing = wanted.difference(found.names(kind))
-        if missing:
-            raise ResourceError(f"{kind} of {policy.identity} lacks {sorted(missing)}")
-    return found
+def _check_upstreams(
+    _: BuildCache, outbound: Outbound, called: Layer, reached: Layer, trusted: Layer
+) -> None:
+    needed = _by_cluster(outbound.upstreams)
+    _check(ResourceKind.CDS, needed, called)
+    _check(ResourceKind.EDS, needed, reached)
+    parents = {upstream.service.parent for upstream in outbound.upstreams}
+    _check(ResourceKind.SDS, map(names.outbound_trust, parents), trusted)
 
 
-def _rules(outbound: Outbound) -> Iterable[SplitRule]:
-    yield from (host.rule for port in outbound.http for host in port.hosts)
-    yield from (dialled.rule for dialled in outbound.tcp)
+def _check_outbound(cache: BuildCache, outbound: Outbound, called: Layer, routed: Layer) -> None:
+    sound = _sound_outbound(cache, outbound)
+    rules = [host.rule for port in sound.http for host in port.hosts]
+    rules += [dialled.rule for dialled in sound.tcp]
+    services = {upstream.service for rule in rules for upstream in rule.upstreams}
+    _check(ResourceKind.CDS, map(names.upstream_cluster, services), called)
+    ports = (port.port for port in sound.http)
+    _check(ResourceKind.RDS, map(names.outbound_routes, ports), routed)
+
+
+def _check_inbound(
+    cache: BuildCache, inbound: Inbound, own: Layer, trusted: Layer, certificate: Layer
+) -> None:
+    sound = _sound_inbound(cache, inbound)
+    _check(ResourceKind.CDS, _local_services(sound), own)
+    _check(ResourceKind.RDS, (names.inbound_routes(port.target) for port in sound.http), own)
+    _check(ResourceKind.SDS, [names.INBOUND_TRUST], trusted)
+    _check(ResourceKind.SDS, [names.SERVICE_CERTIFICATE], certificate)
+
+
+def _check(kind: ResourceKind, needed: Iterable[str], layer: Layer) -> None:
+    missing = set(needed).difference(layer.resources(kind))
+    if missing:
+        raise ResourceError(f"{kind} resources {sorted(missing)} are referred to and not built")

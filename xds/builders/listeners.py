@@ -26,6 +26,7 @@ from xds.protos import (
     VirtualHost,
     pack,
     resource_of,
+    serialize,
 )
 from xds.resource import Resource, ResourceKind
 
@@ -42,11 +43,11 @@ def build_outbound_listener(spec: OutboundSpec) -> Resource:
     listener.listener_filters.append(_original_dst())
     listener.continue_on_listener_filters_timeout = True
     listener.filter_chains.extend(outbound.chains(spec))
-    if listener.filter_chains:
-        listener.filter_chain_matcher.CopyFrom(outbound.matcher(spec))
     if spec.passthrough:
         listener.default_filter_chain.CopyFrom(outbound.default_chain())
-    return _resource(listener)
+    # Serialized messages one after the other are their union, by protobuf's encoding rules.
+    body = serialize(listener) + spec.matcher.body
+    return Resource.of(ResourceKind.LDS, listener.name, body)
 
 
 def build_inbound_listener(spec: InboundSpec) -> Resource:

@@ -7,56 +7,98 @@ move by the matcher alone, and nothing drains (data-plane 5.4, proved in tests/e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xds.builders import hcm, names, telemetry
 from xds.policy.service import Workload
-from xds.policy.traffic import DeniedPort, Outbound, OutboundTcp
+from xds.policy.traffic import Outbound, SplitRule
 from xds.protos import (
     DestinationIPInput,
     DestinationPortInput,
     Filter,
     FilterChain,
+    Listener,
     Matcher,
     Message,
     StringValue,
     TcpProxy,
     XdsExtensionConfig,
     pack,
+    serialize,
 )
 
 _DEFAULT_STAT = f"egress-tcp-proxy.{names.PASSTHROUGH}"
+
+
+Claim = tuple[int, str, tuple[str, ...]]
+"""A port, the chain that serves it, and the addresses that lead there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
+class ChainMatcher:
+    """The part of the listener that holds addresses: a serialized piece, shared by workloads."""
+
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundSpec:
     """What the outbound listener depends on; weights and names of HTTP services are not in it."""
 
-    http: tuple[tuple[int, tuple[str, ...]], ...]
-    """Port and addresses."""
-    tcp: tuple[OutboundTcp, ...]
-    denied: tuple[DeniedPort, ...]
+    http: tuple[int, ...]
+    tcp: tuple[SplitRule, ...]
+    denied: tuple[int, ...]
+    matcher: ChainMatcher
     passthrough: bool
     counted_as: Workload | None
 
     @classmethod
-    def of(cls, outbound: Outbound, counted_as: Workload | None) -> OutboundSpec:
-        """The part of the policy that decides the listener."""
+    def of(
+        cls, outbound: Outbound, matcher: ChainMatcher, counted_as: Workload | None
+    ) -> OutboundSpec:
+        """The part of the policy that decides the listener; ``matcher`` is that of its claims."""
         return cls(
-            http=tuple((port.port, port.addresses) for port in outbound.http),
-            tcp=outbound.tcp,
-            denied=outbound.denied,
+            http=tuple(port.port for port in outbound.http),
+            tcp=tuple(dialled.rule for dialled in outbound.tcp),
+            denied=tuple(denied.port for denied in outbound.denied),
+            matcher=matcher,
             passthrough=outbound.passthrough,
             counted_as=counted_as,
         )
 
 
+def claims(outbound: Outbound) -> tuple[Claim, ...]:
+    """Which chain takes which address of which port; each (port, address) stands once."""
+    found = [(p.port, names.outbound_http_chain(p.port), p.addresses) for p in outbound.http]
+    for dialled in outbound.tcp:
+        service = dialled.rule.service
+        found.append((service.port, names.outbound_tcp_chain(service), dialled.addresses))
+    found += [(d.port, names.denied_chain(d.port), d.addresses) for d in outbound.denied]
+    return tuple(found)
+
+
+def build_matcher(claimed: tuple[Claim, ...]) -> ChainMatcher:
+    """Port, then address, to the name of a chain; anything else is left to the default chain."""
+    ports: dict[int, dict[str, Matcher.OnMatch]] = {}
+    for port, chain, addresses in claimed:
+        action = Matcher.OnMatch(action=_config("chain", StringValue(value=chain)))
+        ports.setdefault(port, {}).update(dict.fromkeys(addresses, action))
+    by_port = {
+        str(port): Matcher.OnMatch(matcher=_exact("address", DestinationIPInput(), actions))
+        for port, actions in ports.items()
+    }
+    if not by_port:
+        return ChainMatcher(body=b"")
+    tree = _exact("port", DestinationPortInput(), by_port)
+    return ChainMatcher(body=serialize(Listener(filter_chain_matcher=tree)))
+
+
 def chains(spec: OutboundSpec) -> list[FilterChain]:
     """The listener's chains, sorted by name; the default chain is separate."""
-    found = [_http_chain(port, spec.counted_as) for port, _ in spec.http]
-    found += [_tcp_chain(dialled) for dialled in spec.tcp]
-    found += [_denied_chain(denied.port) for denied in spec.denied]
+    found = [_http_chain(port, spec.counted_as) for port in spec.http]
+    found += [_tcp_chain(rule) for rule in spec.tcp]
+    found += [_denied_chain(port) for port in spec.denied]
     return sorted(found, key=lambda chain: chain.name)
 
 
@@ -64,28 +106,6 @@ def default_chain() -> FilterChain:
     """The chain of all that no other chain claims: to its original destination."""
     proxy = _tcp_proxy(TcpProxy(stat_prefix=_DEFAULT_STAT, cluster=names.PASSTHROUGH))
     return FilterChain(name=names.DEFAULT_CHAIN, filters=[proxy])
-
-
-def matcher(spec: OutboundSpec) -> Matcher:
-    """Port, then address, to the name of a chain; anything else is left to the default chain."""
-    ports: dict[int, dict[str, Matcher.OnMatch]] = {}
-
-    def claim(port: int, addresses: Iterable[str], chain: str) -> None:
-        action = Matcher.OnMatch(action=_config("chain", StringValue(value=chain)))
-        ports.setdefault(port, {}).update(dict.fromkeys(addresses, action))
-
-    for port, addresses in spec.http:
-        claim(port, addresses, names.outbound_http_chain(port))
-    for dialled in spec.tcp:
-        service = dialled.rule.service
-        claim(service.port, dialled.addresses, names.outbound_tcp_chain(service))
-    for denied in spec.denied:
-        claim(denied.port, denied.addresses, names.denied_chain(denied.port))
-    by_port = {
-        str(port): Matcher.OnMatch(matcher=_exact("address", DestinationIPInput(), actions))
-        for port, actions in ports.items()
-    }
-    return _exact("port", DestinationPortInput(), by_port)
 
 
 def _exact(name: str, value: Message, matches: Mapping[str, Matcher.OnMatch]) -> Matcher:
@@ -104,9 +124,9 @@ def _http_chain(port: int, counted_as: Workload | None) -> FilterChain:
     return FilterChain(name=names.outbound_http_chain(port), filters=[hcm.outbound_hcm(spec)])
 
 
-def _tcp_chain(dialled: OutboundTcp) -> FilterChain:
-    name = names.outbound_tcp_chain(dialled.rule.service)
-    shares = sorted((names.upstream_cluster(u.service), u.weight) for u in dialled.rule.upstreams)
+def _tcp_chain(rule: SplitRule) -> FilterChain:
+    name = names.outbound_tcp_chain(rule.service)
+    shares = sorted((names.upstream_cluster(u.service), u.weight) for u in rule.upstreams)
     proxy = TcpProxy(stat_prefix=name)
     if len(shares) == 1:
         proxy.cluster = shares[0][0]

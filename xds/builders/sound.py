@@ -2,8 +2,7 @@
 
 A single refused item makes Envoy refuse the whole listener, route configuration or chain, so the
 smallest unit is dropped here before anything is built (data-plane 7.6 and appendix C). The catalog
-keeps its own promises; this page is why a mistake there costs one host and never a proxy. A sound
-policy comes back as the same object.
+keeps its own promises; this page is why a mistake there costs one host and never a proxy.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from xds.builders import names
 from xds.policy.traffic import (
@@ -35,6 +34,7 @@ _MAX_WEIGHTS = 4294967295
 
 Host = TypeVar("Host", OutboundHost, InboundHost)
 Part = TypeVar("Part")
+Policy = TypeVar("Policy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -45,24 +45,20 @@ class Fault:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
-class SoundOutbound:
-    """Traffic out that Envoy takes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired(Generic[Policy]):
+    """A policy without its faults."""
 
-    outbound: Outbound
+    policy: Policy
     faults: tuple[Fault, ...]
+    """Not empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
-class SoundInbound:
-    """Traffic in that Envoy takes."""
+def repair_outbound(outbound: Outbound) -> Repaired[Outbound] | None:
+    """None where nothing is wrong, else traffic out that Envoy takes.
 
-    inbound: Inbound
-    faults: tuple[Fault, ...]
-
-
-def sound_outbound(outbound: Outbound) -> SoundOutbound:
-    """Rules have clusters and weights, each (port, address) one chain, each domain one host."""
+    Rules have clusters and weights, each (port, address) one chain, each domain one host.
+    """
     check = _OutboundCheck(outbound)
     sound = replace(
         outbound,
@@ -70,20 +66,21 @@ def sound_outbound(outbound: Outbound) -> SoundOutbound:
         tcp=_kept(check.tcp(dialled) for dialled in outbound.tcp),
         denied=_kept(check.denied(denied) for denied in outbound.denied),
     )
-    same = outbound if sound == outbound else sound
-    return SoundOutbound(outbound=same, faults=tuple(check.faults))
+    return Repaired(policy=sound, faults=tuple(check.faults)) if check.faults else None
 
 
-def sound_inbound(inbound: Inbound) -> SoundInbound:
-    """Every (port, server name) has one chain, every domain one host, every rule principals."""
+def repair_inbound(inbound: Inbound) -> Repaired[Inbound] | None:
+    """None where nothing is wrong, else traffic in that Envoy takes.
+
+    Each (port, server name) has one chain, each domain one host, each rule principals.
+    """
     check = _InboundCheck()
     sound = replace(
         inbound,
         http=_kept(check.http(port) for port in inbound.http),
         tcp=_kept(check.tcp(served) for served in inbound.tcp),
     )
-    same = inbound if sound == inbound else sound
-    return SoundInbound(inbound=same, faults=tuple(check.faults))
+    return Repaired(policy=sound, faults=tuple(check.faults)) if check.faults else None
 
 
 class _Check:

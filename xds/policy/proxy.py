@@ -36,7 +36,7 @@ class ProxyProfile:
     workload: Workload
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class ProxyPolicy:
     """All that the proxies of a profile may do."""
 
@@ -51,7 +51,7 @@ class ProxyPolicy:
     dns_suffix: str = "cluster.local"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class KeyPair:
     """A certificate chain and its private key, PEM; the key never shows in ``repr``."""
 

@@ -79,7 +79,7 @@ class DeniedPort:
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Outbound:
     """All traffic that may leave a proxy.
 
@@ -156,7 +156,7 @@ class InboundTcp:
     """None: any mesh identity (permissive mode). Never an empty tuple."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Inbound:
     """All traffic that a proxy accepts for its workload."""
 
