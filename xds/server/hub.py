@@ -26,7 +26,7 @@ from xds.stream.wire import Encoder
 class StreamError(MeshError):
     """A stream is refused or over; carries what the client is told."""
 
-    code = "E5031"
+    code = "E5005"
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)

@@ -32,7 +32,7 @@ _OPTIONS = (
 class ListenError(MeshError):
     """The ADS port cannot be listened on: it is taken, or the address is not of this machine."""
 
-    code = "E5032"
+    code = "E5009"
 
 
 class AdsServer:

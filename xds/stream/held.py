@@ -23,6 +23,7 @@ class Sent:
     order: int
     target: ResourceSet
     """The set it was cut from."""
+    removed: tuple[str, ...] = ()
 
 
 class Held:
@@ -77,6 +78,11 @@ class Held:
         self.subscribed = True
         self._extra = initial
 
+    def widen(self) -> None:
+        """The client wants all names now, so none of what it was sent is whole any more."""
+        self.wildcard = self.answer_due = True
+        self._trusted = False
+
     def changed(self, target: ResourceSet) -> tuple[Resource, ...]:
         """What the client wants of the set and does not hold, or is owed; sorted by name."""
         found = {
@@ -113,12 +119,14 @@ class Held:
         """Names the client waits for in vain; sorted."""
         return tuple(sorted(n for n in self.owed if target.get(self.kind, n) is None))
 
-    def settle(self, target: ResourceSet, kept: dict[str, Resource], order: int) -> None:
+    def settle(
+        self, target: ResourceSet, kept: dict[str, Resource], order: int | None = None
+    ) -> None:
         """The client has been sent all it wants of the set, and keeps these besides.
 
-        ``order`` is that of the first push that brought it.
+        ``order`` is that of the first push that brought it; None: nothing had to be sent.
         """
-        if not self._trusted:
+        if not self._trusted and order is not None:
             self._whole_since = order
         self._base, self._extra, self._trusted = target, kept, True
         self.owed, self.answer_due, self.rejected = frozenset(), False, None
@@ -135,6 +143,8 @@ class Held:
         if sent.order >= self._whole_since:
             self._trusted = False
             self.rejected = sent.target.versions[self.kind]
+            for push in (sent, *self.outstanding.values()):
+                self._extra |= {name: self._stub(name) for name in push.removed if self._lost(name)}
 
     def is_blocked(self, target: ResourceSet) -> bool:
         """True while the set's version is the one the client refused."""
@@ -155,6 +165,13 @@ class Held:
     def keeps_removed(self) -> bool:
         """True while the client was left something that its set no longer has."""
         return bool(self._extra)
+
+    def _lost(self, name: str) -> bool:
+        base = self._base
+        return self.wants(name) and (base is None or base.get(self.kind, name) is None)
+
+    def _stub(self, name: str) -> Resource:
+        return Resource(self.kind, name, b"", "")
 
     def _version(self, name: str) -> str | None:
         if not self._trusted:

@@ -194,7 +194,7 @@ class Subscription:
         if blocked:
             held.owed = frozenset()
         else:
-            held.settle(target, gone if keeps else {}, first)
+            held.settle(target, gone if keeps else {}, first if self._order >= first else None)
 
     def _push_chunks(
         self,
@@ -221,7 +221,7 @@ class Subscription:
             # Only the newest push of a kind can be answered; older answers are stale.
             self._awaited.difference_update(held.outstanding)
             held.outstanding.clear()
-        held.sent(nonce, Sent(order=self._order, target=target))
+        held.sent(nonce, Sent(order=self._order, target=target, removed=removed))
         version = target.versions[held.kind]
         return Push(
             kind=held.kind, version=version, nonce=nonce, resources=resources, removed=removed
@@ -232,7 +232,8 @@ class Subscription:
         endpoints = self._held.get(ResourceKind.EDS)
         if endpoints is not None:
             changed = frozenset(r.name for push in clusters for r in push.resources)
-            endpoints.owed |= changed & endpoints.names
+            # Before they are asked for, all are owed: the client may say it holds them already.
+            endpoints.owed |= changed & endpoints.names if endpoints.subscribed else changed
 
     def _wait_for(self, clusters: tuple[Push, ...], now: float) -> None:
         if clusters:
@@ -288,10 +289,10 @@ def _subscribe_delta(held: Held, request: Request) -> None:
         )
         held.wildcard = held.kind.is_wildcard and (not request.names or _WILDCARD in request.names)
         held.answer_due = held.wildcard and not request.initial_versions
-        held.owed = named - request.initial_versions.keys()
+        held.owed = (held.owed & named) | (named - request.initial_versions.keys())
     else:
         if _WILDCARD in request.names and held.kind.is_wildcard and not held.wildcard:
-            held.wildcard = held.answer_due = True
+            held.widen()
         held.owed = (held.owed - request.unsubscribe) | named
     if _WILDCARD in request.unsubscribe:
         held.wildcard = False

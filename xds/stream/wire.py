@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 
 from xds.protos import DecodeError, DeltaDiscoveryRequest, DiscoveryRequest
 from xds.resource import MeshError, Resource, ResourceKind
@@ -28,7 +27,7 @@ _SHARED_BYTES = 8 * 1024 * 1024
 class ProtocolError(MeshError):
     """A request is not of the xDS protocol; its stream is closed with INVALID_ARGUMENT."""
 
-    code = "E5030"
+    code = "E5012"
 
 
 class Protocol(StrEnum):
@@ -36,9 +35,6 @@ class Protocol(StrEnum):
 
     SOTW = "state of the world"
     DELTA = "delta"
-
-
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +52,7 @@ class Request:
     """State of the world: all names wanted. Delta: names wanted in addition."""
     unsubscribe: frozenset[str] = frozenset()
     """Delta only."""
-    initial_versions: Mapping[str, str] = field(default=_NOTHING)
+    initial_versions: Mapping[str, str] = field(default_factory=dict)
     """Delta only, first request of a kind: what the client holds from an earlier stream."""
 
 
