@@ -233,8 +233,7 @@ class Publisher:
             compiled = catalog.compile(slot.profile)
             policy = policy if policy == compiled else compiled
         built = assemble(policy, snapshot.endpoints, secrets, self.cache)
-        if built is None:  # _update looked for the certificate before
-            return
+        assert built is not None  # noqa: S101 _update found the certificate
         slot.resources = built
         if slot.policy is not policy:
             slot.upstreams = frozenset(upstream.service for upstream in policy.outbound.upstreams)

@@ -85,20 +85,10 @@ class Runtime:
         self._log = logs.logger("runtime")
         self._report = SnapshotReport(self.metrics)
         self._current = CurrentConfig()
-        self._issuer = Issuer(trust_domain=settings.trust_domain)
         observer = StreamObserver(self._post, self.metrics, most=self._current.max_connections)
         self.hub = Hub(self._current, observer, now=self._clock.now)
         self.publisher = Publisher(self._current, self.hub, metrics=self.metrics)
-        self._loop = MeshLoop(
-            LiveMesh(_scope(settings), Issuers(signing=self._issuer, validating=self._issuer)),
-            self.publisher,
-            metrics=self.metrics,
-            pace=Pace(
-                quiet_seconds=settings.quiet_time.total_seconds(),
-                longest_seconds=settings.longest_wait.total_seconds(),
-            ),
-            on_snapshot=self._follow,
-        )
+        self._loop = self._new_loop()
         self._following = threading.Lock()
         self._newest: MeshSnapshot | None = None
         """The newest snapshot the loop made, perhaps not published yet; under the lock."""
@@ -208,6 +198,20 @@ class Runtime:
 
     def _post(self, event: Event) -> None:
         self._loop.post(event)
+
+    def _new_loop(self) -> MeshLoop:
+        settings = self.settings
+        issuer = Issuer(trust_domain=settings.trust_domain)
+        return MeshLoop(
+            LiveMesh(_scope(settings), Issuers(signing=issuer, validating=issuer)),
+            self.publisher,
+            metrics=self.metrics,
+            pace=Pace(
+                quiet_seconds=settings.quiet_time.total_seconds(),
+                longest_seconds=settings.longest_wait.total_seconds(),
+            ),
+            on_snapshot=self._follow,
+        )
 
     def _open_certificates(self) -> Certificates:
         """The root is open, the server has a certificate, and workloads get theirs."""

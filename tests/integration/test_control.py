@@ -195,11 +195,12 @@ class World:
         self.settle()
 
     def wait_for_stream(self, sidecar: Sidecar) -> None:
-        """The stream is admitted and its configuration complete."""
+        """The sidecar has asked for every kind and taken what it wants of each."""
         moment = threading.Event()
         for _ in range(int(SECONDS * 100)):
-            is_connected = sidecar.proxy in {info.proxy for info in self.runtime.connected()}
-            if is_connected and self.runtime.current(sidecar.proxy) is not None:
+            status = self.runtime.ledger.get(sidecar.proxy.uuid)
+            kinds = status.kinds if status is not None else {}
+            if {kind for kind, one in kinds.items() if one.acked_version} == set(ResourceKind):
                 return
             moment.wait(0.01)
         raise AssertionError(f"{sidecar.proxy} was not served: {sidecar.status}")

@@ -297,5 +297,18 @@ def test_thread_outlives_a_broken_provider() -> None:
     desk.certificates.stop()
 
 
+def test_stopping_leaves_the_rest_unissued() -> None:
+    desk = Desk()
+    issue = desk.provider.issue
+
+    def stopping(request: CertificateRequest) -> IssuedCertificate:
+        desk.certificates.stop()
+        return issue(request)
+
+    desk.provider.issue = stopping  # type: ignore[method-assign]
+    desk.want("a", "b")
+    assert (len(desk.provider.requests), desk.posted) == (1, [])
+
+
 def test_stop_before_start_is_harmless() -> None:
     Desk().certificates.stop()

@@ -5,8 +5,10 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import NameOID
 from fakes.clock import START
 
 from app.certs.x509 import SigningRoot, describe, new_root
@@ -116,6 +118,47 @@ def leaf_pair() -> KeyPair:
     return root().issue(request(), now=START).key_pair
 
 
+def with_key(key: ed25519.Ed25519PrivateKey) -> KeyPair:
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return KeyPair(certificate_chain=GOOD.certificate_chain, private_key=pem)
+
+
+def foreign_root(*, extensions: bool = False) -> KeyPair:
+    """A root as other programs make them: without key identifiers, or without any extension."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "foreign")])
+    builder = (
+        x509.CertificateBuilder(name, name, key.public_key(), 7)
+        .not_valid_before(START - HOUR)
+        .not_valid_after(START + HOUR)
+    )
+    if extensions:
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
+    pem = serialization.Encoding.PEM
+    return KeyPair(
+        certificate_chain=builder.sign(key, hashes.SHA256()).public_bytes(pem),
+        private_key=key.private_bytes(
+            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+
+
+def test_root_without_key_identifier_signs_too() -> None:
+    signer = SigningRoot.parse(foreign_root(extensions=True), now=START, where="here")
+    leaf = loaded(signer.issue(request(), now=START))
+    certificate = x509.load_pem_x509_certificate(signer.certificate_pem)
+    leaf.verify_directly_issued_by(certificate)
+    issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    digest = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest  # type: ignore[arg-type]
+    assert issuer.key_identifier == digest
+
+
 GOOD = new_root(now=START)
 
 
@@ -135,7 +178,14 @@ GOOD = new_root(now=START)
             id="key-damaged",
         ),
         pytest.param(mixed_pair(), timedelta(0), "does not belong to ca.crt", id="key-mismatch"),
+        pytest.param(
+            with_key(ed25519.Ed25519PrivateKey.generate()),
+            timedelta(0),
+            "must be an EC or RSA key",
+            id="key-of-another-kind",
+        ),
         pytest.param(leaf_pair(), timedelta(0), "is not a CA certificate", id="leaf-as-root"),
+        pytest.param(foreign_root(), timedelta(0), "is not a CA cert", id="no-extensions"),
         pytest.param(GOOD, timedelta(hours=87600), "is valid from .* only", id="expired"),
         pytest.param(GOOD, timedelta(days=-1), "is valid from .* only", id="not-yet-valid"),
     ],

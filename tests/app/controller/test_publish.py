@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
+import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import factory
 import pytest
 from fakes.clock import FakeClock
 
+from app import logs
 from app.controller.loop import MeshState
 from app.controller.publish import CurrentConfig, Publisher
 from app.events import ObjectDeleted, ObjectEvent
@@ -294,10 +298,11 @@ def test_reader_tells_issuers_and_bound_of_the_snapshot() -> None:
 
 
 class Breaking:
-    """Makes compiling fail for the buyer while ``on``."""
+    """Makes compiling fail for the buyer while ``on``, or its policy unsound."""
 
     def __init__(self) -> None:
         self.on = False
+        self.unsound = False
         self.calls = 0
 
     def __call__(self, snapshot: MeshSnapshot) -> Catalog:
@@ -308,7 +313,8 @@ class Breaking:
                 if breaking.on and profile.identity == BUYER.identity:
                     breaking.calls += 1
                     raise KeyError("a fault of ours")
-                return super().compile(profile)
+                policy = super().compile(profile)
+                return with_bad_port(policy) if breaking.unsound else policy
 
         return BreakingCatalog(snapshot)
 
@@ -329,6 +335,39 @@ def test_profile_that_cannot_be_built_keeps_its_last_good_set() -> None:
     assert found is not None
     assert set(found.names(ResourceKind.EDS)) == {"shop/other|8080", "shop/store|8080"}
     assert desk.publisher.problems == ()
+
+
+def with_bad_port(policy: ProxyPolicy) -> ProxyPolicy:
+    (port,) = policy.outbound.http
+    outbound = replace(policy.outbound, http=(port, replace(port, port=70_000)))
+    return replace(policy, outbound=outbound)
+
+
+def test_unsound_part_is_left_out_and_told() -> None:
+    desk = Desk()
+    desk.breaking.unsound = True
+    desk.connect(BUYER)
+    found = desk.current.current(BUYER)
+    assert found is not None
+    assert set(found.names(ResourceKind.RDS)) == {"rds-outbound.80"}
+    assert desk.publisher.problems == (
+        "buyer.shop lacks outbound_70000_http: port 70000 is not between 1 and 65535",
+    )
+    desk.breaking.unsound = False
+    desk.change(target("buyer", "other"))
+    assert desk.publisher.problems == ()
+
+
+def test_same_failure_is_logged_once() -> None:
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    desk = Desk()
+    desk.breaking.on = True
+    desk.connect(BUYER)
+    desk.publish()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["identity"], line["error_code"]) for line in lines] == [("buyer.shop", "E5007")]
+    assert desk.breaking.calls == 2
 
 
 def test_pod_whose_new_profile_cannot_be_built_keeps_what_it_had() -> None:
