@@ -1,4 +1,4 @@
-"""Whatever the order of updates, answers, refusals and reconnects: the proxy ends as the server wants.
+"""Whatever the order of updates, answers, refusals and reconnects: the proxy converges.
 
 No cluster is taken away from under a route that it serves by, and without refusals and timeouts no
 route comes before its cluster is ready (data-plane 7.5).
