@@ -1,0 +1,133 @@
+"""What a server's sidecar answers to a request, decided from the compiled policy as Envoy does it.
+
+Comes in: ``Inbound`` of the server, the service that is called, the names in the caller's
+certificate, and the request. Goes out: a ``Verdict``. A law test holds it against a real Envoy. It
+knows no more of a request than ``RequestSeen`` says: headers that sidecars write themselves
+(``x-request-id``, ``x-forwarded-proto``) count only where they are given. Specification:
+data-plane 4.3, 4.4, 5.5, 6 and 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from enum import StrEnum
+
+from app.mesh.paths import normalized
+from app.objects.patterns import matches
+from xds.policy.http import HttpMatch, RequestSeen
+from xds.policy.identity import SubjectName
+from xds.policy.service import MeshService
+from xds.policy.traffic import Inbound, InboundHost, InboundHttpPort, InboundTcp
+
+_AUTHORITY = ":authority"
+_PRINTABLE = frozenset(map(chr, range(0x21, 0x7F)))
+
+
+class Verdict(StrEnum):
+    """What becomes of a request or connection."""
+
+    ALLOWED = "allowed"
+    """It reaches the application."""
+    FORBIDDEN = "forbidden"
+    """403: some rule names the request, none of them for this caller."""
+    NOT_FOUND = "not found"
+    """404: no rule of the host names the request."""
+    MALFORMED = "malformed"
+    """400: the path is not one of HTTP."""
+    CLOSED = "closed"
+    """No connection: nothing is served there, or not to this caller."""
+
+
+def authorize(
+    inbound: Inbound,
+    service: MeshService,
+    caller: Collection[SubjectName],
+    request: RequestSeen | None = None,
+) -> Verdict:
+    """What a caller with these names is answered by a server of the service.
+
+    Without a request: whether a connection is accepted. A request without Host header asks for the
+    service's own name.
+    """
+    for port in inbound.http:
+        for chain in port.chains:
+            if _same_chain(chain.service, service):
+                host = chain.server_name if request is None else _host(request, chain.server_name)
+                return _answer(port, host, caller, request)
+    for tcp in inbound.tcp:
+        if _same_chain(tcp.service, service):
+            return Verdict.ALLOWED if _admits(tcp, caller) else Verdict.CLOSED
+    return Verdict.CLOSED
+
+
+def _same_chain(served: MeshService, called: MeshService) -> bool:
+    """True where both have one chain: it is chosen by host name and target port, not by port."""
+    return (served.full_name, served.target) == (called.full_name, called.target)
+
+
+def _admits(tcp: InboundTcp, caller: Collection[SubjectName]) -> bool:
+    if tcp.permissions is None:
+        return True
+    return any(name in caller for one in tcp.permissions for name in one.principals)
+
+
+def _answer(
+    port: InboundHttpPort, host: str, caller: Collection[SubjectName], request: RequestSeen | None
+) -> Verdict:
+    if request is None:
+        return Verdict.ALLOWED
+    path = _resolved(request.path, normalize=port.normalize_paths)
+    if path is None:
+        return Verdict.MALFORMED
+    virtual_host = _virtual_host(port.hosts, host)
+    rules = () if virtual_host is None else virtual_host.rules
+    headers = _joined([*request.headers, (_AUTHORITY, host)])
+    fitting = [rule for rule in rules if _fits(rule.match, request.method, path, headers)]
+    if not fitting:
+        return Verdict.NOT_FOUND
+    for rule in fitting:
+        if rule.principals is None or any(name in caller for name in rule.principals):
+            return Verdict.ALLOWED
+    return Verdict.FORBIDDEN
+
+
+def _resolved(path: str, *, normalize: bool) -> str | None:
+    """The path that is compared with rules; None where Envoy refuses the request."""
+    if not path.startswith("/") or "#" in path or not _PRINTABLE.issuperset(path):
+        return None
+    return normalized(path) if normalize else path
+
+
+def _host(request: RequestSeen, default: str) -> str:
+    """The Host header without the trailing dot of its name (``strip_trailing_host_dot``)."""
+    given = next((v for name, v in request.headers if name in (_AUTHORITY, "host")), default)
+    name, dot, rest = given.rpartition(".")
+    return name + rest if dot and rest[:1] in ("", ":") else given
+
+
+def _virtual_host(hosts: Iterable[InboundHost], host: str) -> InboundHost | None:
+    """The virtual host that the header names; domains are compared without case."""
+    wanted = host.lower()
+    return next((h for h in hosts if any(wanted == d.lower() for d in h.domains)), None)
+
+
+def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Values by name; those of a repeated header are one text, parted by commas."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name == _AUTHORITY or name not in found:
+            found[name] = value
+        else:
+            found[name] += f"{'; ' if name == 'cookie' else ','}{value}"
+    return found
+
+
+def _fits(match: HttpMatch, method: str, path: str, headers: dict[str, str]) -> bool:
+    return (
+        (not match.methods or method in match.methods)
+        and matches(match.path, path)
+        and all(
+            header.name in headers and matches(header.pattern, headers[header.name])
+            for header in match.headers
+        )
+    )
