@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import queue
+import socket
+import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import factory
@@ -338,6 +341,35 @@ def test_stream_of_a_deleted_pod_is_closed(world: World) -> None:
     assert buyer.ended() is grpc.StatusCode.ABORTED
     assert world.runtime._loop.catch_up(SECONDS)
     assert world.runtime.connected() == ()
+
+
+def offered_certificate(world: World, sidecar: Sidecar, folder: Path) -> bytes:
+    """What the server shows to a new connection of the sidecar."""
+    for name in ("sds_cert.pem", "sds_key.pem"):
+        (folder / name).write_bytes(sidecar.files[name])
+    context = ssl.create_default_context(cadata=sidecar.files["cacert.pem"].decode())
+    context.load_cert_chain(folder / "sds_cert.pem", folder / "sds_key.pem")
+    context.set_alpn_protocols(["h2"])
+    address = ("127.0.0.1", world.port)
+    with (
+        socket.create_connection(address, timeout=SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname="ads.cluster.local") as secured,
+    ):
+        found = secured.getpeercert(binary_form=True)
+    assert found is not None
+    return found
+
+
+def test_new_server_certificate_is_offered_without_a_restart(world: World, tmp_path: Path) -> None:
+    buyer = world.run("buyer")
+    before = offered_certificate(world, buyer, tmp_path)
+    assert offered_certificate(world, buyer, tmp_path) == before
+    certificates = world.runtime._certificates
+    assert certificates is not None
+    certificates.hold("ads", dns_names=("ads.cluster.local",))
+    assert offered_certificate(world, buyer, tmp_path) != before
+    world.put(endpoints("store", 1, 2))
+    assert buyer.status is None
 
 
 def test_stopping_ends_streams_as_unavailable(world: World) -> None:

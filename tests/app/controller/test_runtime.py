@@ -1,25 +1,33 @@
 from __future__ import annotations
 
+import base64
+import io
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import factory
 import pytest
-from fakes.clock import FakeClock
+from fakes.clock import START, FakeClock
 from fakes.source import FakeSource
 from fakes.writer import FakeWriter
 
+from app import logs
 from app.certs.builtin import ca_secret_key
-from app.certs.x509 import describe
+from app.certs.x509 import describe, new_root
 from app.controller.runtime import Runtime, SidecarPlatform
 from app.errors import CaError, UnreachableError
 from app.inject.plan import Injected
 from app.inject.secret import secret_files
+from app.metrics import parse_samples
 from app.objects.meta import ObjectKind, RawObject
 from app.ports import Compute
 from app.settings import Settings
+from xds.policy.identity import ProxyId, ServiceIdentity
+from xds.resource import ResourceKind
 from xds.server.serve import ListenError
 
 CA = ca_secret_key("osm-system", "osm-ca-bundle")
@@ -156,6 +164,42 @@ def test_metrics_tell_what_runs() -> None:
     assert "osm_proxies_rejecting 0.0" in page
     assert "osm_proxies_lagging 0.0" in page
     assert "osm_resource_namespace_count 1.0" in page
+
+
+def test_proxy_that_does_not_answer_for_half_a_minute_lags() -> None:
+    clock = FakeClock()
+    runtime = Runtime(settings(), compute(), clock=clock)
+    identity = ServiceIdentity(namespace="shop", service_account="store")
+    proxy = ProxyId(uuid=factory.uuid_of("shop/store"), identity=identity)
+    runtime.ledger.opened(proxy, 1, peer="peer", now=clock.now())
+    runtime.ledger.sent(proxy, 1, kind=ResourceKind.CDS, version="v1", now=clock.now())
+    lagging = []
+    for seconds in (30, 1):
+        clock.advance(timedelta(seconds=seconds))
+        lagging.append(b"osm_proxies_lagging 1.0" in runtime.metrics.render())
+    runtime.ledger.acked(proxy, 1, kind=ResourceKind.CDS, version="v1", now=clock.now())
+    lagging.append(b"osm_proxies_lagging 1.0" in runtime.metrics.render())
+    assert lagging == [False, True, False]
+
+
+def test_root_that_ends_soon_is_told() -> None:
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    root = new_root(now=START - timedelta(days=3500))
+    data = {"ca.crt": root.certificate_chain, "private.key": root.private_key}
+    secret = {
+        "kind": "Secret",
+        "metadata": {"namespace": CA.namespace, "name": CA.name},
+        "data": {name: base64.b64encode(pem).decode() for name, pem in data.items()},
+    }
+    made = compute()
+    made.writer.create(secret)
+    with running(made) as runtime:
+        page = runtime.metrics.render().decode()
+    messages = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert "the mesh's root expires soon; replace it" in messages
+    (ratio,) = [s.value for s in parse_samples(page) if s.name == "osm_root_cert_remaining_ratio"]
+    assert 0 < ratio < 0.1
 
 
 def wait_for(condition: Any) -> None:
