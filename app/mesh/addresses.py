@@ -100,7 +100,8 @@ def _view(
 def _by_identity(pods: Iterable[MeshPod]) -> dict[ServiceIdentity, tuple[MeshService, ...]]:
     found: dict[ServiceIdentity, set[MeshService]] = {}
     for pod in pods:
-        found.setdefault(pod.identity, set()).update(pod.services)
+        if pod.services:
+            found.setdefault(pod.identity, set()).update(pod.services)
     return {identity: tuple(sorted(found[identity])) for identity in sorted(found)}
 
 

@@ -81,7 +81,7 @@ class Services:
     by_parent: Mapping[str, tuple[ServiceView, ...]]
     """``<namespace>/<name>`` of a Service to its views; an empty tuple for one without ports."""
     by_identity: Mapping[ServiceIdentity, tuple[MeshService, ...]]
-    """Services behind which the identity stands."""
+    """Services behind which the identity stands; clients that serve nothing are not in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -211,9 +211,7 @@ class MeshConfig(KubeObject):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_out_nonsense(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict):
-            return raw
+    def _take_out_nonsense(cls, raw: dict[str, Any]) -> dict[str, Any]:
         spec = raw.get("spec")
         spec, problems = _sensible(spec) if isinstance(spec, dict) else (spec, ())
         return {**raw, "spec": spec, "problems": problems}

@@ -196,14 +196,58 @@ def test_namespace_that_comes_back_brings_everything_back() -> None:
     assert after.endpoints.by_service == before.endpoints.by_service
 
 
-def test_slice_that_changes_its_service_is_missed_by_the_old_one() -> None:
-    member = [factory.endpoint("10.0.0.1", pod="web-0")]
-    world = World(*WORLD, factory.endpoint_slice("shop/a", "web", member))
+def endpoint_counts(snapshot: MeshSnapshot) -> dict[str, int]:
+    return {service.name: len(found) for service, found in snapshot.endpoints.by_service.items()}
+
+
+def test_slice_that_leaves_a_service_brings_its_endpoints_object_back() -> None:
+    member = [factory.endpoint("10.0.0.1", pod="web-0", ready=False)]
+    hiding = factory.endpoint_slice("shop/a", "web", member)
+    world = World(*WORLD, hiding)
+    assert endpoint_counts(world.snapshot) == {"web": 0, "v1": 0}
     _, after = world.after(factory.changed(factory.endpoint_slice("shop/a", "v1", member)))
-    counts = {service.name: len(found) for service, found in after.endpoints.by_service.items()}
-    assert counts == {"web": 1, "v1": 0}
-    _, last = world.after(gone(WORLD[6]))
-    assert {len(found) for found in last.endpoints.by_service.values()} == {0}
+    assert endpoint_counts(after) == {"web": 1, "v1": 0}
+    world.after(factory.changed(hiding))
+    assert endpoint_counts(world.after(gone(hiding))[1]) == {"web": 1, "v1": 0}
+
+
+def test_rules_leave_and_join_with_their_namespace() -> None:
+    target = factory.traffic_target("pay/t", to="bank", sources=["x.shop"], groups=["none"])
+    world = World(*WORLD, target)
+    assert world.after(gone(WORLD[1]))[0] == {"workloads", "rules", "rejected"}
+    assert [rule.name for rule in world.snapshot.rules.access] == ["shop/t"]
+    assert world.after(factory.changed(WORLD[1]))[0] == {"workloads", "rules", "rejected"}
+    assert [rule.name for rule in world.snapshot.rules.access] == ["pay/t", "shop/t"]
+
+
+def test_pod_that_takes_another_host_name_serves_another_service() -> None:
+    def stateful(hostname: str) -> dict[str, Any]:
+        return factory.pod("shop/db-0", labels={"app": "db"}, spec={"hostname": hostname})
+
+    member = factory.endpoint("10.0.0.1", pod="db-0", hostname="one")
+    world = World(
+        WORLD[0],
+        factory.service("shop/db", cluster_ip="None"),
+        stateful("one"),
+        factory.endpoint_slice("shop/db-a", "db", [member]),
+    )
+    new, after = world.after(factory.changed(stateful("two")))
+    assert new == {"workloads", "services"}
+    (services,) = after.services.by_identity.values()
+    assert [service.host for service in services] == ["db"]
+
+
+def test_pod_that_no_longer_repeats_a_port_is_no_longer_told_of() -> None:
+    raw = web("web-1", "10.0.0.2", ports={"a": 1, "b": 1})
+    world = World(*WORLD, raw)
+    assert len(world.snapshot.rejected) == 1
+    world.after(factory.changed(web("web-1", "10.0.0.2", ports={"a": 1})))
+    assert world.snapshot.rejected == ()
+
+
+def test_client_that_serves_nothing_is_no_change_of_services() -> None:
+    event = factory.changed(factory.pod("shop/buyer"))
+    assert World().after(event)[0] == {"workloads"}
 
 
 def test_service_reclaims_itself_when_its_plain_pods_leave() -> None:

@@ -186,8 +186,8 @@ def test_traffic_target_is_a_rule(objects: list[Any], expected: AccessRule) -> N
                 (
                     "spec.rules[1].name",
                     (
-                        "there is no TCPRoute 'none' in this namespace, so this rule grants nothing: "
-                        "create it"
+                        "there is no TCPRoute 'none' in this namespace, so this rule grants "
+                        "nothing: create it"
                     ),
                     "E2005",
                 )

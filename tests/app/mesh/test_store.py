@@ -59,10 +59,10 @@ def test_pods_are_found_by_all_their_labels() -> None:
 
 
 def test_labels_follow_changes() -> None:
-    store = ObjectStore()
+    store = factory.store(factory.pod("shop/other", labels={"app": "web"}))
     store.apply(WEB)
     store.apply(factory.changed(factory.pod("shop/web", labels={"v": "1"})))
-    assert (names(store, app="web"), names(store, v="1")) == ([], ["web"])
+    assert (names(store, app="web"), names(store, v="1")) == (["other"], ["web"])
 
 
 def test_rejections_of_a_source_replace_each_other() -> None:

@@ -288,7 +288,7 @@ def test_decoding_leaves_the_raw_object_as_it_was() -> None:
     ],
 )
 def test_split_versions(api: str) -> None:
-    _, view = decode(split(2.0) | {"apiVersion": api})
+    _, view = decode(split(2.0, matches=[]) | {"apiVersion": api})
     assert isinstance(view, smi.TrafficSplit)
     assert view.spec == smi.TrafficSplitSpec(
         service="s", backends=(smi.SplitBackend(service="v1", weight=2),)
