@@ -55,7 +55,8 @@ class BuildCache:
 
         For what is put together from cached parts. The subject counts by identity, because the
         catalog hands one large value to many profiles and hashing it for each would cost more than
-        building. Only the latest context is remembered.
+        building. Only the latest context is remembered. ``gather`` must not hand the subject itself
+        to ``get``: what is built would keep it alive, and it what is built.
         """
         key = (gather, id(subject))
         recent = self._recent.get(key)

@@ -17,7 +17,7 @@ from xds.builders.outbound import OutboundSpec, build_matcher, claims
 from xds.builders.sound import Fault, Repaired, repair_inbound, repair_outbound
 from xds.cache import BuildCache
 from xds.policy.identity import SubjectName
-from xds.policy.proxy import KeyPair, ProxyPolicy, SecretTable, TlsParameters, TrustBundle
+from xds.policy.proxy import ProxyPolicy, SecretTable, TlsParameters, TrustBundle
 from xds.policy.service import EndpointReader, MeshService
 from xds.policy.traffic import Inbound, Outbound, Upstream
 from xds.resource import Layer, Resource, ResourceError, ResourceKind, ResourceSet
@@ -78,7 +78,7 @@ def assemble_certificate(
 ) -> Layer | None:
     """SDS with the key: the workload's own certificate; None while it has none."""
     pair = secrets.workloads.get(policy.identity)
-    return None if pair is None else cache.recall(_certificate_layer, pair)
+    return None if pair is None else _layer(cache, [cache.get(tls.build_service_certificate, pair)])
 
 
 def _upstream_layer(
@@ -165,10 +165,6 @@ def _trust_layer(cache: BuildCache, outbound: Outbound, trust: TrustBundle) -> L
         for parent, accepted in servers.items()
     ]
     return _layer(cache, [*found, cache.get(tls.build_inbound_trust, trust)])
-
-
-def _certificate_layer(cache: BuildCache, pair: KeyPair) -> Layer:
-    return _layer(cache, [cache.get(tls.build_service_certificate, pair)])
 
 
 def _sound_outbound(cache: BuildCache, outbound: Outbound) -> Outbound:

@@ -84,7 +84,10 @@ def repair_inbound(inbound: Inbound) -> Repaired[Inbound] | None:
 
 
 class _Check:
-    """What both directions share; faults gather in the order found."""
+    """What both directions share; faults gather in the order found.
+
+    Whatever differs from the policy is a fault: a policy without faults is used as it is.
+    """
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
@@ -109,6 +112,8 @@ class _Check:
             taken.update(domain.lower() for domain in free)
             if free:
                 kept.append(host if free == host.domains else replace(host, domains=free))
+            elif not host.domains:
+                self.drop(unit, "a host has no domains")
         return tuple(kept)
 
 
@@ -126,9 +131,10 @@ class _OutboundCheck(_Check):
         routed = _kept(self._host(host) for host in port.hosts)
         hosts = self.hosts(unit, routed)
         addresses = self._addresses(unit, port.port, port.addresses)
-        if not addresses or not hosts:
+        if not hosts:
+            self.drop(unit, "no host is left")
             return None
-        return replace(port, hosts=hosts, addresses=addresses)
+        return replace(port, hosts=hosts, addresses=addresses) if addresses else None
 
     def tcp(self, dialled: OutboundTcp) -> OutboundTcp | None:
         service = dialled.rule.service
@@ -170,6 +176,10 @@ class _OutboundCheck(_Check):
             else:
                 self._claimed.add((port, address))
                 kept.append(address)
+                if address != text:  # Envoy compares texts: only its own spelling ever matches
+                    self.drop(unit, f"address {text!r} is written {address}")
+        if not kept:
+            self.drop(unit, "no address leads to it")
         return tuple(kept)
 
     def _rule(self, unit: str, rule: SplitRule) -> SplitRule | None:
@@ -185,7 +195,18 @@ class _OutboundCheck(_Check):
         if not kept:
             self.drop(unit, "no upstream is left")
             return None
-        return replace(rule, upstreams=_scaled(kept))
+        return replace(rule, upstreams=self._scaled(unit, kept))
+
+    def _scaled(
+        self, unit: str, upstreams: Sequence[WeightedUpstream]
+    ) -> tuple[WeightedUpstream, ...]:
+        """Shares whose sum Envoy can hold; a share never becomes 0."""
+        total = sum(upstream.weight for upstream in upstreams)
+        if total <= _MAX_WEIGHTS:
+            return tuple(upstreams)
+        self.drop(unit, f"weights add up to {total}, more than {_MAX_WEIGHTS}, and are scaled")
+        most = _MAX_WEIGHTS - len(upstreams)
+        return tuple(replace(up, weight=max(1, up.weight * most // total)) for up in upstreams)
 
 
 class _InboundCheck(_Check):
@@ -199,6 +220,7 @@ class _InboundCheck(_Check):
             return None
         chains = _kept(self._http_chain(port.target, chain) for chain in port.chains)
         if not chains:
+            self.drop(unit, "no chain leads to it")
             return None
         hosts = tuple(self._rules(host) for host in self.hosts(unit, port.hosts))
         return replace(port, chains=chains, hosts=hosts)
@@ -240,15 +262,6 @@ class _InboundCheck(_Check):
             return permission
         self.drop(unit, f"{permission.name} has no principals and grants nothing")
         return None
-
-
-def _scaled(upstreams: Sequence[WeightedUpstream]) -> tuple[WeightedUpstream, ...]:
-    """Shares whose sum Envoy can hold; a share never becomes 0."""
-    total = sum(upstream.weight for upstream in upstreams)
-    if total <= _MAX_WEIGHTS:
-        return tuple(upstreams)
-    most = _MAX_WEIGHTS - len(upstreams)
-    return tuple(replace(up, weight=max(1, up.weight * most // total)) for up in upstreams)
 
 
 def _canonical(text: str) -> str | None:

@@ -51,7 +51,7 @@ class ProxyPolicy:
     dns_suffix: str = "cluster.local"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPair:
     """A certificate chain and its private key, PEM; the key never shows in ``repr``."""
 
