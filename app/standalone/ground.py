@@ -107,6 +107,7 @@ def make(mesh: str, state_dir: Path) -> Subnets:
 
 def remove(mesh: str, state_dir: Path) -> None:
     """Namespaces, link, routes and record are gone, whether or not they existed."""
+    namespaces.settle()
     names = namespaces.names(prefix(mesh))
     for name in names:
         namespaces.kill_processes(name)
@@ -144,7 +145,7 @@ def _make_namespace(mesh: str, state_dir: Path, subnets: Subnets) -> None:
         "link add br0 address 02:42:00:00:00:01 type bridge stp_state 0 forward_delay 0",
         "link set br0 addrgenmode none up",
         f"address add {subnets.gateway}/{subnets.pods.prefixlen} dev br0",
-        # Never taken: the rules turn or refuse before. Without it nothing would get as far as there.
+        # Never taken: the rules turn or refuse before, but nothing gets there without a route.
         f"route add {subnets.services} dev br0",
     ]
     namespaces.inside(node, lambda: namespaces.batch(commands))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,7 +57,7 @@ def delete(name: str) -> None:
 
 
 def directory() -> str:
-    """How the directory of names is: ``absent``, ``plain``, or ``mounted`` as ``ip netns`` leaves it."""
+    """How the directory of names is: ``absent``, ``plain``, or ``mounted`` by ``ip netns``."""
     if not NAMED.is_dir():
         return "absent"
     place = str(NAMED.resolve())
@@ -97,10 +98,42 @@ def inside(name: str, task: Callable[[], T]) -> T:
     return results[0]
 
 
+@contextlib.contextmanager
+def under_way() -> Iterator[int]:
+    """A descriptor that ``settle`` waits for while it is open, here or in a child it went to."""
+    descriptor = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def settle(timeout_seconds: float = 5.0) -> None:
+    """Tools that a killed process left running have ended: what they made can be removed."""
+    deadline = time.monotonic() + timeout_seconds
+    with Path(__file__).open("rb") as file:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.001)
+            else:
+                return
+
+
 def run(*argv: str, stdin: str | None = None) -> str:
     """Standard output of a network tool; raise ``RightsError`` with its own words when it fails."""
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+        with under_way() as descriptor:
+            done = subprocess.run(
+                argv,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                pass_fds=(descriptor,),
+            )
     except FileNotFoundError as missing:
         raise RightsError(f"the program {argv[0]} is not installed") from missing
     if done.returncode != 0:
@@ -149,8 +182,13 @@ def kill_processes(name: str, *, timeout_seconds: float = 10.0) -> None:
 
 def wait_for_end(handle: int, timeout_seconds: float) -> bool:
     """True when the process of this pidfd has ended within the time; it need not be our child."""
+    return wait_for_input(handle, timeout_seconds)
+
+
+def wait_for_input(descriptor: int, timeout_seconds: float) -> bool:
+    """True when there is something to read, or the end of it, within the time."""
     poll = select.poll()
-    poll.register(handle, select.POLLIN)
+    poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(timeout_seconds * 1000))
 
 

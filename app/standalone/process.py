@@ -10,8 +10,6 @@ between fork and exec.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
 import select
 import shutil
@@ -25,12 +23,9 @@ from pathlib import Path
 
 from app.errors import StartError
 from app.objects.meta import ObjectKey, ObjectKind
-from app.standalone import container_logs, files, namespaces, sandbox
+from app.standalone import container_logs, files, namespaces, sandbox, spawn
 
-_SANDBOX = Path(sandbox.__file__)
-_START_SECONDS = 30.0
-_DESCRIPTION, _REPORT = 3, 4
-"""Descriptors in the new process; the sandbox closes all above the report."""
+_KILL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +142,8 @@ class Processes:
         """
         log = container_logs.log_path(self._state_dir, place.pod, program.name)
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root_place = self._state_dir / "root"
-        root_place.mkdir(mode=0o700, exist_ok=True)
         record = record_path(self._state_dir, place.pod, program.name)
-        spec = _spec(place, program, record=record, log=log)
-        spec["root_place"] = str(root_place.resolve())
-        pid, refusal = _spawn(spec, log)
+        pid, refusal = spawn.spawn(place, program, record=record, log=log)
         handle = os.pidfd_open(pid)  # not reaped yet, so the pid is still ours
         process = _read_record(record)
         if refusal or process is None or process.pid != pid:
@@ -177,7 +168,7 @@ class Processes:
             _send(handle, signal.SIGTERM)
             if not namespaces.wait_for_end(handle, grace_seconds):
                 _send(handle, signal.SIGKILL)
-                namespaces.wait_for_end(handle, _START_SECONDS)
+                namespaces.wait_for_end(handle, _KILL_SECONDS)
         finally:
             os.close(handle)
 
@@ -202,7 +193,7 @@ class Processes:
         For ``osm standalone exec`` (os.execv) and exec probes (subprocess.run).
         """
         record = record_path(self._state_dir, process.pod, process.container)
-        return (sys.executable, "-I", "-S", str(_SANDBOX), "--beside", str(record), *argv)
+        return (sys.executable, "-I", "-S", str(spawn.SANDBOX), "--beside", str(record), *argv)
 
     def bound_logs(self, max_bytes: int = 10_000_000) -> None:
         """No log is longer: what was moved to ``<container>.log.1``. Call it now and then."""
@@ -255,93 +246,6 @@ def pod_dir(state_dir: Path, pod: ObjectKey) -> Path:
 def record_path(state_dir: Path, pod: ObjectKey, container: str) -> Path:
     """The container's record; there while it runs."""
     return pod_dir(state_dir, pod) / f"{container}.json"
-
-
-def _spec(place: Place, program: Program, *, record: Path, log: Path) -> dict[str, object]:
-    """What sandbox.py is told; ``record`` is what it leaves for ``attach_argv`` and ``adopt``."""
-    interpreter = Path(sys.executable).resolve()
-    lasting = {
-        "pod": [place.pod.namespace, place.pod.name],
-        "container": program.name,
-        "boot": files.boot_id(),
-        "log": str(log),
-        "network": place.namespace,
-        "uid": program.uid,
-        "gid": program.gid,
-        "capabilities": program.capabilities,
-        "working_dir": program.working_dir,
-        "env": dict(program.env),
-    }
-    return {
-        **lasting,
-        "record": lasting,
-        "record_path": str(record),
-        "network_namespace": str(namespaces.NAMED / place.namespace),
-        "hostname": place.hostname,
-        "argv": program.argv,
-        "files": _own_files(place),
-        "binaries": {"python3": str(interpreter), **{n: str(p) for n, p in program.binaries}},
-        "visible": [str(path) for path in (*program.visible, program.working_dir, sys.base_prefix)],
-        "mounts": [
-            {"source": str(m.source.resolve()), "target": m.target, "read_only": m.read_only}
-            for m in program.mounts
-        ],
-    }
-
-
-def _own_files(place: Place) -> dict[str, str]:
-    aliases = "".join(f"{address}\t{name}\n" for address, name in place.host_aliases)
-    return {
-        "/etc/hostname": f"{place.hostname}\n",
-        "/etc/hosts": (
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-            f"{place.address}\t{place.hostname}\n{aliases}"
-        ),
-        # As in images: no daemon of the host answers, and mDNS does not claim ".local".
-        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-        "/etc/resolv.conf": (
-            f"nameserver {place.nameserver}\nsearch {' '.join(place.search)}\noptions ndots:5\n"
-        ),
-    }
-
-
-def _spawn(spec: dict[str, object], log: Path) -> tuple[int, str]:
-    """The pid of a new process in its own session, and why it cannot run the program, or empty."""
-    ear, mouth = os.pipe2(os.O_CLOEXEC)
-    description = os.memfd_create("sandbox")
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    with os.fdopen(ear, "rb") as report:
-        try:
-            os.write(description, json.dumps({**spec, "report": _REPORT}).encode())
-            os.lseek(description, 0, os.SEEK_SET)
-            pid = _spawn_with({1: output, 2: output, _DESCRIPTION: description, _REPORT: mouth})
-        finally:
-            for descriptor in (description, output, mouth):
-                os.close(descriptor)
-        if not select.select([report], [], [], _START_SECONDS)[0]:
-            os.kill(pid, signal.SIGKILL)  # cannot be another's: not reaped
-        return pid, report.read().decode(errors="replace")
-
-
-def _spawn_with(descriptors: dict[int, int]) -> int:
-    """The pid of sandbox.py with exactly these descriptors, target → source."""
-    # Above all targets, so that no duplication overwrites the source of a later one.
-    high = {t: fcntl.fcntl(d, fcntl.F_DUPFD_CLOEXEC, 16) for t, d in descriptors.items()}
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", str(_SANDBOX), str(_DESCRIPTION)],
-            {},
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                *((os.POSIX_SPAWN_DUP2, source, target) for target, source in high.items()),
-            ],
-            setsid=True,
-            setsigmask=(),
-        )
-    finally:
-        for descriptor in high.values():
-            os.close(descriptor)
 
 
 def _read_record(path: Path) -> Running | None:

@@ -96,8 +96,9 @@ def main(argv: list[str]) -> None:
 def start(spec: dict[str, Any]) -> None:
     """Never returns: executes the program in a sandbox of its own, or raises."""
     os.set_inheritable(spec["report"], False)  # noqa: FBT003
-    os.closerange(spec["report"] + 1, 1 << 20)
+    os.closerange(spec["under_way"] + 1, 1 << 20)
     enter(spec["network_namespace"], CLONE_NEWNET)
+    os.close(spec["under_way"])  # whoever tears the node down finds this process by its namespace
     write_record(spec)
     check(libc.unshare(CLONE_NEWNS | CLONE_NEWUTS), "making namespaces")
     hostname = spec["hostname"].encode()

@@ -61,9 +61,12 @@ def test_pods_reach_each_other_and_the_host_reaches_pods(
 
 def test_pods_reach_the_controller_on_the_host(machine: Machine) -> None:
     client = machine.node.add_pod(pod_key("client"))
-    with socket.create_server((machine.node.host_address, 0)) as listener:
-        with dial(machine.node.host_address, listener.getsockname()[1], inside=client.namespace):
-            _, (address, _) = listener.accept()
+    host = machine.node.host_address
+    with (
+        socket.create_server((host, 0)) as listener,
+        dial(host, listener.getsockname()[1], inside=client.namespace),
+    ):
+        _, (address, _) = listener.accept()
     assert address == client.address
 
 
@@ -217,6 +220,6 @@ def test_a_mesh_that_is_up_elsewhere_is_left_alone(machine: Machine, tmp_path: P
 
 def test_a_refusal_of_the_kernel_is_told_in_its_words(machine: Machine) -> None:
     bad = ServiceForward(address="not-an-address", port=80, targets=(("10.42.0.16", 80),))
-    with pytest.raises(RightsError, match="the ClusterIP rules were refused: .*not-an-address"):
+    with pytest.raises(RightsError, match=r"the ClusterIP rules were refused: .*not-an-address"):
         machine.node.forward([bad])
     machine.node.forward([])

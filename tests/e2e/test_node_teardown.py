@@ -1,4 +1,4 @@
-"""The machine after the node is as before it, whenever the process that made the node was killed."""
+"""The machine after the node is as before it, whenever the one who made it was killed."""
 
 from __future__ import annotations
 
@@ -154,33 +154,29 @@ def _wait_for(condition: Callable[[], bool]) -> Callable[[], None]:
     return wait
 
 
-def _appeared(mesh: str, what: str, state_dir: Path) -> bool:
-    match what:
-        case "node-namespace":
-            return namespaces.exists(f"osm-{mesh}@node")
-        case "link":
-            return Path(f"/sys/class/net/osm-{mesh}").exists()
-        case "pod-namespace":
-            return namespaces.exists(f"osm-{mesh}@shop.a")
-        case "second-pod":
-            return namespaces.exists(f"osm-{mesh}@shop.b")
-        case "complete":
-            return bool(files.read_json(state_dir / "node.json").get("complete"))
-        case "process":
-            return any(namespaces.processes(f"osm-{mesh}@shop.a"))
-        case _:
-            return (state_dir / what).exists()
+def _appeared(mesh: str, step: str, state_dir: Path) -> bool:
+    record = files.read_json(state_dir / "node.json")
+    return {
+        "record": lambda: bool(record),
+        "node": lambda: namespaces.exists(f"osm-{mesh}@node"),
+        "link": lambda: Path(f"/sys/class/net/osm-{mesh}").exists(),
+        "complete": lambda: "complete" in record,
+        "address": (state_dir / "pod-addresses.json").exists,
+        "pod": lambda: namespaces.exists(f"osm-{mesh}@shop.a"),
+        "process": lambda: bool(namespaces.processes(f"osm-{mesh}@shop.a")),
+        "second-pod": lambda: namespaces.exists(f"osm-{mesh}@shop.b"),
+    }[step]()
 
 
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param("node.json", id="record-written"),
-        pytest.param("node-namespace", id="namespace-made"),
+        pytest.param("record", id="record-written"),
+        pytest.param("node", id="namespace-made"),
         pytest.param("link", id="link-made"),
         pytest.param("complete", id="node-complete"),
-        pytest.param("pod-addresses.json", id="address-given"),
-        pytest.param("pod-namespace", id="pod-begun"),
+        pytest.param("address", id="address-given"),
+        pytest.param("pod", id="pod-begun"),
         pytest.param("process", id="process-begun"),
         pytest.param("second-pod", id="second-pod-begun"),
     ],
