@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InjectionError, NamespaceInjectionError
-from app.inject.pod import PodView, check_pod, parse_pod
+from app.inject.pod import PodView, check_names, check_pod, parse_pod
 from app.inject.secret import bootstrap_key
 from app.mesh.snapshot import MeshNamespace
 from app.objects.meta import (
@@ -110,6 +110,7 @@ def _is_wanted(view: PodView, namespace: MeshNamespace) -> bool:
 
 
 def _inject(view: PodView, namespace: MeshNamespace) -> Inject:
+    check_names(view)
     old = view.metadata.labels[PROXY_UUID_LABEL] if view.has_sidecar else None
     if old is None:
         check_pod(view)

@@ -206,7 +206,8 @@ for candidate in iptables iptables-legacy iptables-nft; do
   if "$candidate" -w -t nat -S OUTPUT >/dev/null 2>&1; then tool=$candidate; break; fi
 done
 if [ -z "$tool" ]; then
-  echo "osm-init: no iptables works: NET_ADMIN or the kernel's nat table is missing" >&2
+  echo "osm-init: no iptables works: the kernel has no nat table, or NET_ADMIN is refused" >&2
+  echo "(then set sidecar.enablePrivilegedInitContainer, or exempt the namespace)" >&2
   exit 1
 fi
 # A rule that an earlier run left: its deletion, in the same transaction that adds it anew.

@@ -32,6 +32,7 @@ _MESH_PORTS = frozenset([*range(15000, 15011), *range(15901, 15905)])
 _RESERVED_NAMES = frozenset([ENVOY_CONTAINER, INIT_CONTAINER])
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _NAME_LENGTH = 63
+_ACCOUNT_LENGTH = 253
 
 
 class _Security(KubeModel):
@@ -155,6 +156,21 @@ def parse_pod(pod: RawObject) -> PodView:
         raise InjectionError(f"Pod field {field_path(first['loc'])}: {first['msg']}") from error
 
 
+def check_names(view: PodView) -> None:
+    """Raise :class:`InjectionError` for a name that would not be one in a certificate or a path.
+
+    Nobody has validated them yet, and they decide whose certificate and which Secret is meant.
+    """
+    account = view.service_account
+    labels = account.split(".")
+    if len(account) > _ACCOUNT_LENGTH or not all(map(_is_label, labels)):
+        shown = repr(account[:_NAME_LENGTH])
+        raise InjectionError(f"spec.serviceAccountName: {shown} is not a name of dots and labels")
+    uuid = view.metadata.labels.get(PROXY_UUID_LABEL)
+    if view.has_sidecar and not _is_label(uuid or ""):
+        raise InjectionError(f"metadata.labels: {PROXY_UUID_LABEL} is not the UUID of a sidecar")
+
+
 def check_pod(view: PodView) -> None:
     """Raise :class:`InjectionError`, naming the field, when the Pod cannot live beside a sidecar.
 
@@ -194,8 +210,12 @@ def _name_problems(where: str, container: Container) -> Iterator[str]:
     if name in _RESERVED_NAMES:
         yield f"{where}.name: {name} is reserved for the sidecar"
     # The name becomes part of a path and of a cluster's name: nothing but a DNS label may pass.
-    if not name or len(name) > _NAME_LENGTH or not set(name) <= _NAME_CHARACTERS:
+    if not _is_label(name):
         yield f"{where}.name: {name[:_NAME_LENGTH]!r} is not a DNS label (a-z, 0-9 and -)"
+
+
+def _is_label(name: str) -> bool:
+    return 0 < len(name) <= _NAME_LENGTH and set(name) <= _NAME_CHARACTERS
 
 
 def _user_problems(view: PodView) -> Iterator[str]:

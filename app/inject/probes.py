@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 from urllib.parse import quote
 
 from app.errors import InjectionError
@@ -145,3 +146,5 @@ def _edit(raw: RawObject, found: _Found) -> None:
                 raw["httpGet"]["host"] = host
         case ProbeCheck.HTTPS | ProbeCheck.GRPC:
             raw[_ACTIONS[probe.check]]["port"] = probe.type.port
+        case _:
+            assert_never(probe.check)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from app.inject.plan import JsonPatch
 from app.objects.meta import RawObject
@@ -97,6 +97,8 @@ def encode(answer: Allowed | Refused) -> bytes:
             if answer.patch:
                 response["patchType"] = "JSONPatch"
                 response["patch"] = b64encode(json.dumps(answer.patch).encode()).decode()
+        case _:
+            assert_never(answer)
     return json.dumps({"apiVersion": API_VERSION, "kind": KIND, "response": response}).encode()
 
 

@@ -217,6 +217,22 @@ def ports(*numbers: int | RawObject) -> list[RawObject]:
             "spec.containers[0].name: a is the name of spec.initContainers[0] too",
             id="name-twice",
         ),
+        *(
+            pytest.param(
+                pod(spec={"serviceAccountName": account}),
+                f"spec.serviceAccountName: {account[:63]!r} is not a name of dots and labels",
+                id=f"account-{account[:5]}",
+            )
+            for account in ("a/b", "a..b", "é", "A", "a" * 64, "a." * 126 + "aa")
+        ),
+        pytest.param(
+            pod(
+                spec={"volumes": [{"name": "envoy-bootstrap-config-volume"}]},
+                labels={"osm-proxy-uuid": "../other"},
+            ),
+            "metadata.labels: osm-proxy-uuid is not the UUID of a sidecar",
+            id="uuid-that-leads-elsewhere",
+        ),
         pytest.param(
             pod(container("A/b")),
             "spec.containers[0].name: 'A/b' is not a DNS label (a-z, 0-9 and -)",

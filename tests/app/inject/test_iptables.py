@@ -292,7 +292,8 @@ def test_script_leaves_other_rules_alone(net: Namespace) -> None:
         ),
         pytest.param(
             {"PATH": "/nowhere", "POD_IP": "10.9.8.7"},
-            "osm-init: no iptables works: NET_ADMIN or the kernel's nat table is missing\n",
+            "osm-init: no iptables works: the kernel has no nat table, or NET_ADMIN is refused\n"
+            "(then set sidecar.enablePrivilegedInitContainer, or exempt the namespace)\n",
             id="no-iptables",
         ),
     ],
