@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api import schemas
-from app.deps import CurrentSnapshot
+from app.deps import CurrentRuntime, CurrentSnapshot
 from app.mesh import snapshot as mesh
 from xds.policy.http import HttpMatch
 
@@ -31,11 +31,17 @@ def list_policies(snapshot: CurrentSnapshot) -> schemas.Policies:
 
 
 @router.get("/rejected")
-def list_rejected(snapshot: CurrentSnapshot) -> list[schemas.RejectedObject]:
+def list_rejected(
+    snapshot: CurrentSnapshot, runtime: CurrentRuntime
+) -> list[schemas.RejectedObject]:
     """Objects, or parts of them, that are not in force, with place, field, reason and code."""
-    return [
+    objects = [
         schemas.RejectedObject(where=r.where, field=r.field, reason=r.reason, code=r.code)
         for r in snapshot.rejected
+    ]
+    return objects + [
+        schemas.RejectedObject(where="configuration", field="", reason=text, code="E5007")
+        for text in runtime.problems
     ]
 
 

@@ -75,9 +75,14 @@ def _summary(status: ProxyStatus, snapshot: MeshSnapshot) -> dict[str, object]:
         "pod": pod.name if pod else None,
         "peer": status.peer,
         "connected_at": status.connected_at,
-        "in_sync": all(k.sent_version == k.acked_version for k in status.kinds.values()),
+        "in_sync": all(_is_in_sync(kind) for kind in status.kinds.values()),
         "rejected": tuple(sorted(k for k, s in status.kinds.items() if s.is_rejected)),
     }
+
+
+def _is_in_sync(status: KindStatus) -> bool:
+    """True when the proxy holds what it was sent; one that reconnected may need nothing sent."""
+    return status.sent_version in (None, status.acked_version)
 
 
 def _kind(kind: ResourceKind, status: KindStatus) -> schemas.KindState:

@@ -1,7 +1,7 @@
 """The demo's own copy of the bookstore YAML, and the edits a newcomer makes to it.
 
-Every edit writes a file, as a person with an editor would; the mesh notices by itself. The copy lives in
-the state directory, so the example stays as it is.
+Every edit writes a file, as a person with an editor would; the mesh notices by itself. The copy
+lives in the state directory, so the example stays as it is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DemoWorld:
 
     @classmethod
     def create(cls, folder: Path, mode: Mode, example: Path = EXAMPLE) -> DemoWorld:
-        """A fresh copy of the example. TrafficTargets come along in both modes, so modes can flip."""
+        """A fresh copy of the example; TrafficTargets come along in both modes: modes can flip."""
         if not (example / "apps").is_dir():
             raise SettingError(f"the bookstore example is not at {example}; run from a checkout")
         shutil.rmtree(folder, ignore_errors=True)

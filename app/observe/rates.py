@@ -13,12 +13,15 @@ from dataclasses import dataclass
 
 from app.metrics import Sample, parse_samples
 
-STATS_PATH = "/stats/prometheus?usedonly&filter=osm.request_total|ssl.handshake|upstream_cx_total"
+_READ = "osm.request_total|ssl.handshake|ssl.no_certificate|upstream_cx_(total|connect_fail)$"
+STATS_PATH = f"/stats/prometheus?usedonly&filter={_READ}"
 """Admin path that answers with just the counters this page reads."""
 
 _REQUESTS = "envoy_osm_request_total"
-_UPSTREAM_CONNECTIONS = "envoy_cluster_upstream_cx_total"
-_UPSTREAM_HANDSHAKES = "envoy_cluster_ssl_handshake"
+_CONNECTIONS = "envoy_cluster_upstream_cx_total"
+_FAILED_CONNECTIONS = "envoy_cluster_upstream_cx_connect_fail"
+_HANDSHAKES = "envoy_cluster_ssl_handshake"
+_STRANGERS = "envoy_listener_ssl_no_certificate"
 _CLUSTER_LABEL = "envoy_cluster_name"
 
 
@@ -36,11 +39,13 @@ class Edge:
 class ProxyCounters:
     """Totals of one proxy since it started."""
 
-    requests: dict[Edge, int]
-    mesh_connections: int
-    """Connections to mesh services, opened by this proxy."""
-    mesh_handshakes: int
-    """TLS handshakes on them; the mesh is encrypted when there are as many."""
+    requests: Mapping[Edge, int]
+    handshakes: int
+    """TLS handshakes this proxy made with mesh services."""
+    plain_clusters: tuple[str, ...]
+    """Mesh services it has connected to without ever a handshake; empty in a mesh that works."""
+    strangers: int
+    """Connections it took from peers without a certificate; 0 in a mesh that works."""
 
 
 def counters(prometheus_text: str) -> ProxyCounters:
@@ -50,14 +55,25 @@ def counters(prometheus_text: str) -> ProxyCounters:
     for sample in samples:
         if sample.name == _REQUESTS:
             requests[_edge(sample)] += int(sample.value)
+    opened, failed = _per_service(samples, _CONNECTIONS), _per_service(samples, _FAILED_CONNECTIONS)
+    handshakes = _per_service(samples, _HANDSHAKES)
+    plain = {c for c, count in opened.items() if count > failed[c] and not handshakes[c]}
     return ProxyCounters(
         requests=dict(requests),
-        mesh_connections=_mesh_total(samples, _UPSTREAM_CONNECTIONS),
-        mesh_handshakes=_mesh_total(samples, _UPSTREAM_HANDSHAKES),
+        handshakes=handshakes.total(),
+        plain_clusters=tuple(sorted(plain)),
+        strangers=sum(int(s.value) for s in samples if s.name == _STRANGERS),
     )
 
 
-def added(before: dict[Edge, int], after: dict[Edge, int]) -> dict[Edge, int]:
+def encrypted(proxies: Iterable[ProxyCounters]) -> bool:
+    """True when the proxies have talked, and only over TLS with certificates on both sides."""
+    seen = list(proxies)
+    clean = all(not proxy.plain_clusters and not proxy.strangers for proxy in seen)
+    return clean and any(proxy.handshakes for proxy in seen)
+
+
+def added(before: Mapping[Edge, int], after: Mapping[Edge, int]) -> dict[Edge, int]:
     """What each edge gained, sorted; a proxy that restarted counts from zero."""
     gained = {
         edge: total - before.get(edge, 0) if total >= before.get(edge, 0) else total
@@ -66,7 +82,7 @@ def added(before: dict[Edge, int], after: dict[Edge, int]) -> dict[Edge, int]:
     return {edge: count for edge, count in gained.items() if count}
 
 
-def total(parts: Iterable[dict[Edge, int]]) -> dict[Edge, int]:
+def total(parts: Iterable[Mapping[Edge, int]]) -> dict[Edge, int]:
     """The sum over proxies."""
     summed: Counter[Edge] = Counter()
     for part in parts:
@@ -88,7 +104,11 @@ def _workload(labels: Mapping[str, str], side: str) -> str:
     return "unknown" if name in ("-", "unknown", "") else f"{namespace}/{name}"
 
 
-def _mesh_total(samples: Iterable[Sample], name: str) -> int:
-    """The sum over clusters of mesh services: those with a ``|`` that are not local."""
-    clusters = ((s, s.labels.get(_CLUSTER_LABEL, "")) for s in samples if s.name == name)
-    return sum(int(s.value) for s, c in clusters if "|" in c and not c.endswith("|local"))
+def _per_service(samples: Iterable[Sample], name: str) -> Counter[str]:
+    """Values by cluster of a mesh service: those whose name has a ``|`` and is not local."""
+    values: Counter[str] = Counter()
+    for sample in samples:
+        cluster = sample.labels.get(_CLUSTER_LABEL, "")
+        if sample.name == name and "|" in cluster and not cluster.endswith("|local"):
+            values[cluster] += int(sample.value)
+    return values

@@ -38,8 +38,8 @@ def errors_page() -> str:
 
 def metrics_page() -> str:
     rows = [
-        f"| `{m.name}` | {m.type} | {m.documentation} |"
-        for m in sorted(metrics.REGISTRY.collect(), key=lambda m: m.name)
+        f"| `{m.name}` | {m.type} | {one_line(m.documentation)} |"
+        for m in sorted(metrics.Metrics().registry.collect(), key=lambda m: m.name)
         if m.name.startswith("osm_")
     ]
     head = "# Metrics\n\nMetrics of the control plane, at `/metrics`.\n\n"
