@@ -10,6 +10,7 @@ Source: kubernetes-surface 1.1 and 1.2.
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from datetime import timedelta
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
@@ -99,24 +100,22 @@ def _key_bits(value: Any) -> Any:
 
 
 def _network(value: Any) -> Any:
-    try:
-        return str(IPv4Network(value, strict=False))
-    except (ValueError, TypeError) as error:
-        raise soft_error(
-            "network", f"is not an IPv4 network such as 10.0.0.0/8: {shown(value)}"
-        ) from error
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return str(IPv4Network(value, strict=False))
+    raise soft_error("network", f"is not an IPv4 network such as 10.0.0.0/8: {shown(value)}")
 
 
 def _log_level(value: Any) -> Any:
     """YAML 1.1 reads a bare ``off`` as false; empty means the default."""
     if value is False:
         return "off"
-    return value or "error"
+    return "error" if value == "" else value
 
 
 def _or(default: str) -> BeforeValidator:
     """An empty text means the default."""
-    return BeforeValidator(lambda value: value or default)
+    return BeforeValidator(lambda value: default if value == "" else value)
 
 
 Networks = tuple[Annotated[str, BeforeValidator(_network)], ...]

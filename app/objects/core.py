@@ -8,6 +8,7 @@ Source: data-plane 3; the Kubernetes API reference, core/v1 and discovery.k8s.io
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import Annotated, Any
 
@@ -31,13 +32,16 @@ _HEADLESS = frozenset({"", "None"})
 
 def _address(value: Any) -> Any:
     """An address in its one canonical form; Envoy refuses whole resources for a wrong one."""
-    if value in _HEADLESS:
-        return value
-    try:
-        return str(ip_address(value))
-    except ValueError as error:
-        rule = "must be an IP address such as 10.0.0.1"
-        raise soft_error("address", f"{rule}, not {shown(value)}") from error
+    if isinstance(value, str):
+        if value in _HEADLESS:
+            return value
+        with suppress(ValueError):
+            found = ip_address(value)
+            # A zone (fe80::1%eth0) has no meaning beyond one machine.
+            if "%" not in value:
+                return str(found)
+    rule = "must be an IP address such as 10.0.0.1"
+    raise soft_error("address", f"{rule}, not {shown(value)}")
 
 
 Address = Annotated[str, BeforeValidator(_address)]

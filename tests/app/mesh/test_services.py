@@ -224,16 +224,16 @@ def test_ports_that_cannot_be_served_are_left_out_and_told() -> None:
     assert [v.service for v in found.services.views] == [web(), tcp]
     assert [str(one) for one in found.rejected] == [
         (
-            "Service shop/web: spec.ports[1].appProtocol: 'gopher' is not a protocol the mesh knows, "
-            "so the port is skipped: use http, grpc, tcp or tcp-server-first (E5020)"
+            "Service shop/web: spec.ports[1].appProtocol: 'gopher' is not a protocol the mesh "
+            "knows, so the port is skipped: use http, grpc, tcp or tcp-server-first (E5020)"
         ),
         (
             "Service shop/web: spec.ports[3]: repeats port 80: remove one, the first is in force "
             "(E3002)"
         ),
         (
-            "Service shop/web: spec.ports[4]: leads to port 8080 of its Pods, which Service port 80 "
-            "serves as HTTP, so HTTP is in force: give both one protocol (E5020)"
+            "Service shop/web: spec.ports[4]: leads to port 8080 of its Pods, which Service port "
+            "80 serves as HTTP, so HTTP is in force: give both one protocol (E5020)"
         ),
     ]
 

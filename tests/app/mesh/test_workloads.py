@@ -168,8 +168,8 @@ def test_pod_that_asks_for_a_port_twice_is_told() -> None:
     found = factory.snapshot(factory.namespace("shop"), raw)
     assert [str(one) for one in found.rejected] == [
         (
-            "Pod shop/web: spec.containers[1].ports[1].containerPort: asks for port 8080 again, after "
-            "spec.containers[0].ports[0].containerPort: remove one (E3002)"
+            "Pod shop/web: spec.containers[1].ports[1].containerPort: asks for port 8080 again, "
+            "after spec.containers[0].ports[0].containerPort: remove one (E3002)"
         )
     ]
     assert WEB in found.workloads.pods
