@@ -27,7 +27,6 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -96,7 +95,7 @@ def main(argv: list[str]) -> None:
 def start(spec: dict[str, Any]) -> None:
     """Never returns: executes the program in a sandbox of its own, or raises."""
     os.set_inheritable(spec["report"], False)  # noqa: FBT003
-    os.closerange(spec["under_way"] + 1, 1 << 20)
+    os.closerange(spec["under_way"] + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     enter(spec["network_namespace"], CLONE_NEWNET)
     os.close(spec["under_way"])  # whoever tears the node down finds this process by its namespace
     write_record(spec)
@@ -181,6 +180,7 @@ def build_tree(spec: dict[str, Any]) -> None:
     """The root directory is the private tree; the host's is out of reach."""
     refuse_closed_directory(spec)
     root = plan_tree(spec)
+    os.umask(0)  # modes are as written here
     mount(None, "/", None, MS_REC | MS_SLAVE)
     place = spec["root_place"]
     mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1g")
@@ -260,6 +260,8 @@ def may_enter(directory: str, spec: dict[str, Any]) -> bool:
 
 def fill(entry: Entry, host: str | None, target: str, spec: dict[str, Any]) -> None:
     """The target is as the entry says; ``host``: what the host has there, None if hidden."""
+    if os.path.islink(target):  # only in a volume, by a container: it would lead us out of the tree
+        raise SandboxError(f"{target} is a link in a volume: nothing can be mounted there")
     if entry.link is not None:
         os.symlink(entry.link, target)
         return
@@ -276,18 +278,15 @@ def fill(entry: Entry, host: str | None, target: str, spec: dict[str, Any]) -> N
         return
     mirrored = source if source and os.path.isdir(source) and may_enter(source, spec) else None
     make_directory(target, mirrored, entry.own_mode)
-    for name in neighbours(mirrored, entry):
-        show(f"{mirrored}/{name}", f"{target}/{name}")
+    for name in sorted(os.listdir(mirrored)) if mirrored else ():
+        if name not in entry.children:
+            show(f"{mirrored}/{name}", f"{target}/{name}")
     for name, child in entry.children.items():
         fill(child, f"{mirrored}/{name}" if mirrored else None, f"{target}/{name}", spec)
 
 
 def fill_volume(entry: Entry, volume: dict[str, Any], target: str, spec: dict[str, Any]) -> None:
     """The volume is seen at the target; what is mounted below gets its place in it."""
-    for name, child in entry.children.items():
-        place = f"{volume['source']}/{name}"
-        if not os.path.lexists(place):
-            os.makedirs(place) if is_directory(child) else os.close(os.open(place, os.O_CREAT))
     show(volume["source"], target)
     for name, child in entry.children.items():
         fill(child, None, f"{target}/{name}", spec)
@@ -295,20 +294,13 @@ def fill_volume(entry: Entry, volume: dict[str, Any], target: str, spec: dict[st
         remount_read_only(target, MS_NOSUID | MS_NODEV)
 
 
-def neighbours(directory: str | None, entry: Entry) -> Iterator[str]:
-    """What the host has beside the entry's children."""
-    if directory:
-        yield from (name for name in sorted(os.listdir(directory)) if name not in entry.children)
-
-
 def make_directory(target: str, like: str | None, own_mode: int | None) -> None:
     """A directory, open to all unless it mirrors one of the host or has a mode of its own."""
-    status = os.stat(like) if like else None
-    if not os.path.isdir(target):  # the root of the tree is
-        os.mkdir(target)
-    os.chmod(target, stat.S_IMODE(status.st_mode) if status else own_mode or 0o755)
-    if status:
-        os.chown(target, status.st_uid, status.st_gid)
+    if not os.path.isdir(target):
+        status = os.stat(like) if like else None
+        os.mkdir(target, stat.S_IMODE(status.st_mode) if status else own_mode or 0o755)
+        if status:
+            os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
 
 
 def show(source: str, target: str) -> None:
@@ -317,18 +309,12 @@ def show(source: str, target: str) -> None:
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
     elif stat.S_ISDIR(status.st_mode):
-        if not os.path.isdir(target):
-            os.mkdir(target)
+        make_directory(target, None, None)
         mount(source, target, None, MS_BIND | MS_REC)
     else:
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
+        if not os.path.exists(target):
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
         mount(source, target, None, MS_BIND)
-
-
-def is_directory(entry: Entry) -> bool:
-    """True when the place of the entry has to be a directory."""
-    source = entry.volume["source"] if entry.volume else entry.source
-    return source is None or os.path.isdir(source)
 
 
 def forbid_writing(place: str, volumes: list[dict[str, Any]]) -> None:
@@ -350,6 +336,10 @@ def remount_read_only(target: str, flags: int) -> None:
 
 def drop_rights(uid: int, gid: int, capabilities: list[str]) -> None:
     """The process has this user and group, no others, and of root's powers only those named."""
+    unknown = sorted(set(capabilities) - set(CAPABILITIES))
+    if unknown:
+        known = ", ".join(sorted(CAPABILITIES))
+        raise SandboxError(f"capabilities {unknown} are not given on one machine, only {known}")
     kept = [CAPABILITIES[name] for name in capabilities]
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last = int(file.read())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import shutil
 import socket
 import subprocess
 import threading
@@ -216,6 +217,43 @@ def test_a_mesh_that_is_up_elsewhere_is_left_alone(machine: Machine, tmp_path: P
     with pytest.raises(SettingError, match="is already up with the state directory"):
         Node.up(machine.mesh, tmp_path / "other")
     assert namespaces.exists(machine.node.namespace)
+
+
+def _programs(directory: Path, restore: str) -> str:
+    """A PATH on which ``iptables-restore`` is that program, or one that always fails."""
+    directory.mkdir()
+    for program in ("ip", "iptables", "iptables-nft-restore", "iptables-legacy-restore"):
+        (directory / program).symlink_to(str(shutil.which(program)))
+    if restore == "broken":
+        (directory / "iptables-restore").write_text("#!/bin/sh\necho no such table >&2; exit 3\n")
+        (directory / "iptables-restore").chmod(0o755)
+    else:
+        (directory / "iptables-restore").symlink_to(str(shutil.which(restore)))
+    return str(directory)
+
+
+@pytest.mark.parametrize(
+    "restore",
+    [
+        pytest.param("iptables-nft-restore", id="nft"),
+        pytest.param("iptables-legacy-restore", id="legacy"),
+        pytest.param("broken", id="default-back-end-without-kernel-support"),
+    ],
+)
+def test_rules_work_with_either_back_end(
+    machine: Machine,
+    servers: list[Server],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    restore: str,
+) -> None:
+    monkeypatch.setenv("PATH", _programs(tmp_path / "bin", restore))
+    with node_harness.machine(tmp_path / "other") as other:
+        pod = other.node.add_pod(pod_key("a"))
+        servers.append(Server(pod, 8080, "a"))
+        other.node.forward([_forward(other, (pod.address, 8080))])
+        address = other.node.service_address(service_key("web"))
+        assert _ask(address, 80, servers[0]) == "a"
 
 
 def test_a_refusal_of_the_kernel_is_told_in_its_words(machine: Machine) -> None:

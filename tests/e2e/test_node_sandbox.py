@@ -145,6 +145,24 @@ def test_mounts_below_mounts_and_single_files(machine: Machine, tmp_path: Path) 
     assert machine.run(shell(script, mounts=mounts)) == (0, "outervaluevalueconfig\nouter\n")
 
 
+def test_a_link_in_a_volume_does_not_lead_out_of_it(machine: Machine, tmp_path: Path) -> None:
+    data, outside = tmp_path / "data", tmp_path / "outside"
+    data.mkdir()
+    outside.mkdir(mode=0o700)
+    mode = outside.stat().st_mode
+    for link in ("below", "file"):
+        (data / link).symlink_to(outside / "made" if link == "file" else outside)
+    config = _volume(tmp_path, key="value")
+    for source, target in ((config, "/data/below/config"), (config / "key", "/data/file")):
+        mounts = (
+            Mount(source=data, target="/data", read_only=False),
+            Mount(source=source, target=target),
+        )
+        with pytest.raises(StartError, match="is a link in a volume: nothing can be mounted there"):
+            machine.start(shell("true", mounts=mounts))
+    assert (list(outside.iterdir()), outside.stat().st_mode) == ([], mode)
+
+
 def test_a_secret_is_readable_by_its_user_only(machine: Machine, tmp_path: Path) -> None:
     volume = tmp_path / "secret"
     publish_files(volume, {"key": b"private"}, uid=ENVOY_UID, gid=ENVOY_UID, mode=0o400)
@@ -260,6 +278,12 @@ def test_environment_is_exactly_as_told_with_our_programs_first_in_path(machine:
             "container app of Pod shop/web: working directory /no/such/directory:"
             " No such file or directory for uid 65534",
             id="no-working-directory",
+        ),
+        pytest.param(
+            shell("true", uid=0, gid=0, capabilities=("NET_ADMIN", "SYS_PTRACE")),
+            "container app of Pod shop/web: capabilities ['SYS_PTRACE'] are not given"
+            " on one machine, only NET_ADMIN, NET_BIND_SERVICE, NET_RAW",
+            id="capability-we-do-not-give",
         ),
         pytest.param(
             shell("true", mounts=(Mount(source=Path("/no/such/volume"), target="/data"),)),

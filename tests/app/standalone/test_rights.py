@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from app.errors import RightsError
@@ -49,3 +51,17 @@ def test_the_refusal_is_one_sentence() -> None:
         "standalone mode cannot run on this machine: you are not root: run it with sudo"
     )
     rights.refuse(())
+
+
+@pytest.mark.root
+def test_this_machine_lacks_nothing_but_the_programs_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rights.missing_rights() == ()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RightsError) as refusal:
+        rights.require_rights()
+    assert str(refusal.value) == (
+        "standalone mode cannot run on this machine: missing ip, iptables, iptables-restore:"
+        " install with apt-get install iproute2 iptables"
+    )
