@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from xds.builders import clusters, listeners, names, routes, tls
 from xds.builders.inbound import InboundSpec
 from xds.builders.outbound import OutboundSpec, build_matcher, claims
-from xds.builders.sound import Fault, Repaired, repair_inbound, repair_outbound
+from xds.builders.sound import Fault, Repaired, repair_inbound, repair_outbound, repair_tls
 from xds.cache import BuildCache
 from xds.policy.identity import SubjectName
 from xds.policy.proxy import ProxyPolicy, SecretTable, TlsParameters, TrustBundle
@@ -47,7 +47,8 @@ def faults(policy: ProxyPolicy, cache: BuildCache) -> tuple[Fault, ...]:
     """What assembly leaves out of this policy, because Envoy would refuse it; empty as a rule."""
     inbound = cache.recall(_repaired_inbound, policy.inbound)
     outbound = cache.recall(_repaired_outbound, policy.outbound)
-    return tuple(fault for one in (inbound, outbound) if one is not None for fault in one.faults)
+    repaired = (repair_tls(policy.tls), inbound, outbound)
+    return tuple(fault for one in repaired if one is not None for fault in one.faults)
 
 
 def assemble_policy(policy: ProxyPolicy, cache: BuildCache) -> tuple[Layer, Layer, Layer]:
@@ -57,7 +58,7 @@ def assemble_policy(policy: ProxyPolicy, cache: BuildCache) -> tuple[Layer, Laye
     """
     outbound, suffix = policy.outbound, policy.dns_suffix
     return (
-        cache.recall(_upstream_layer, outbound, policy.tls, suffix),
+        cache.recall(_upstream_layer, outbound, _sound_tls(policy), suffix),
         cache.recall(_outbound_layer, outbound, suffix),
         cache.recall(_own_layer, policy),
     )
@@ -126,7 +127,7 @@ def _outbound_listener(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resou
 def _inbound(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resource]:
     sound = _sound_inbound(cache, policy.inbound)
     if sound.http or sound.tcp:
-        yield cache.get(listeners.build_inbound_listener, InboundSpec.of(sound, policy.tls))
+        yield cache.get(listeners.build_inbound_listener, InboundSpec.of(sound, _sound_tls(policy)))
     for port in sound.http:
         yield cache.get(routes.build_inbound_routes, port.hosts, port.target, policy.dns_suffix)
     for service in _local_services(sound).values():
@@ -175,6 +176,11 @@ def _sound_outbound(cache: BuildCache, outbound: Outbound) -> Outbound:
 def _sound_inbound(cache: BuildCache, inbound: Inbound) -> Inbound:
     repaired = cache.recall(_repaired_inbound, inbound)
     return inbound if repaired is None else repaired.policy
+
+
+def _sound_tls(policy: ProxyPolicy) -> TlsParameters:
+    repaired = repair_tls(policy.tls)
+    return policy.tls if repaired is None else repaired.policy
 
 
 def _repaired_outbound(_: BuildCache, outbound: Outbound) -> Repaired[Outbound] | None:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Generic, TypeVar
 
-from xds.builders import names
+from xds.builders import names, tls
+from xds.policy.proxy import TlsParameters
 from xds.policy.traffic import (
     DeniedPort,
     Inbound,
     InboundHost,
     InboundHttp,
     InboundHttpPort,
+    InboundRule,
     InboundTcp,
     Outbound,
     OutboundHost,
@@ -31,6 +33,7 @@ from xds.policy.traffic import (
 
 _MAX_PORT = 65535
 _MAX_WEIGHTS = 4294967295
+_CONTROL = frozenset("\0\r\n")
 
 Host = TypeVar("Host", OutboundHost, InboundHost)
 Part = TypeVar("Part")
@@ -83,6 +86,21 @@ def repair_inbound(inbound: Inbound) -> Repaired[Inbound] | None:
     return Repaired(policy=sound, faults=tuple(check.faults)) if check.faults else None
 
 
+def repair_tls(parameters: TlsParameters) -> Repaired[TlsParameters] | None:
+    """None where Envoy knows every cipher suite and curve, else the parameters with those it knows.
+
+    One unknown name would leave every chain and cluster of the mesh without a secret. A list of
+    unknown names only becomes empty, which means Envoy's defaults.
+    """
+    check = _Check()
+    sound = replace(
+        parameters,
+        cipher_suites=check.known("cipher suite", parameters.cipher_suites, tls.CIPHER_SUITES),
+        ecdh_curves=check.known("curve", parameters.ecdh_curves, tls.CURVES),
+    )
+    return Repaired(policy=sound, faults=tuple(check.faults)) if check.faults else None
+
+
 class _Check:
     """What both directions share; faults gather in the order found.
 
@@ -94,6 +112,18 @@ class _Check:
 
     def drop(self, unit: str, reason: str) -> None:
         self.faults.append(Fault(unit=unit, reason=reason))
+
+    def known(self, unit: str, given: Iterable[str], allowed: frozenset[str]) -> tuple[str, ...]:
+        """Those given that are known; ``[A|B]`` is a group of equals."""
+        kept = []
+        for name in given:
+            if not allowed.issuperset(name.removeprefix("[").removesuffix("]").split("|")):
+                self.drop(f"TLS {unit}s", f"{name!r} is not a {unit} that Envoy knows")
+            elif name in kept:
+                self.drop(f"TLS {unit}s", f"{name!r} comes twice")
+            else:
+                kept.append(name)
+        return tuple(kept)
 
     def port(self, unit: str, port: int) -> bool:
         if 0 < port <= _MAX_PORT:
@@ -251,11 +281,21 @@ class _InboundCheck(_Check):
         return True
 
     def _rules(self, host: InboundHost) -> InboundHost:
-        kept = tuple(rule for rule in host.rules if rule.principals != ())
-        if len(kept) < len(host.rules):
-            self.drop(f"host {host.service.full_name}", "a rule without principals grants nothing")
-            return replace(host, rules=kept)
-        return host
+        kept = tuple(rule for rule in host.rules if self._rule(host, rule))
+        return host if len(kept) == len(host.rules) else replace(host, rules=kept)
+
+    def _rule(self, host: InboundHost, rule: InboundRule) -> bool:
+        unit = f"host {host.service.full_name}"
+        headers = [text for header in rule.match.headers for text in (header.name, header.pattern)]
+        if rule.principals == ():
+            self.drop(unit, "a rule without principals grants nothing")
+        elif not all([rule.match.path, *headers]):
+            self.drop(unit, "a rule with an empty path, header name or pattern grants nothing")
+        elif any(_CONTROL & set(header.name) for header in rule.match.headers):
+            self.drop(unit, "a rule with a control character in a header name grants nothing")
+        else:
+            return True
+        return False
 
     def _permission(self, unit: str, permission: TcpPermission) -> TcpPermission | None:
         if permission.principals:

@@ -122,7 +122,7 @@ def _stat_tags(source: Workload) -> list[StatsAccessLog.Tag]:
     constants = {"namespace": source.namespace, "kind": source.kind, "name": source.name}
     values = {"response_code": "%RESPONSE_CODE%", "source_pod": "%ENVIRONMENT(POD_NAME)%"}
     for tag, text in constants.items():
-        values[f"source_{tag}"] = text.replace("%", "%%")
+        values[f"source_{tag}"] = text.replace("%", "%%") or "unknown"  # Envoy refuses ""
     for tag in _TAGS:
         values[f"destination_{tag}"] = f"%UPSTREAM_METADATA({ENDPOINT_METADATA}:{tag})%"
     return [StatsAccessLog.Tag(name=name, value_format=form) for name, form in values.items()]

@@ -40,6 +40,52 @@ _NOBODY = SubjectName(type=NameType.DNS, value="none.invalid")
 
 _SOCKET = "envoy.transport_sockets.tls"
 
+# What the BoringSSL of Envoy 1.40 takes, tried one by one. Suites of TLS 1.3 cannot be chosen.
+CIPHER_SUITES = frozenset(
+    {
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA",
+        "ECDHE-RSA-AES128-SHA",
+        "ECDHE-RSA-AES256-SHA",
+        "ECDHE-ECDSA-AES128-SHA256",
+        "ECDHE-RSA-AES128-SHA256",
+        "ECDHE-PSK-CHACHA20-POLY1305",
+        "ECDHE-PSK-AES128-CBC-SHA",
+        "ECDHE-PSK-AES256-CBC-SHA",
+        "PSK-AES128-CBC-SHA",
+        "PSK-AES256-CBC-SHA",
+        "AES128-GCM-SHA256",
+        "AES256-GCM-SHA384",
+        "AES128-SHA",
+        "AES256-SHA",
+        "DES-CBC3-SHA",
+        "HIGH",
+        "ALL",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    }
+)
+CURVES = frozenset(
+    {
+        "X25519",
+        "P-256",
+        "P-384",
+        "P-521",
+        "X25519MLKEM768",
+        "MLKEM1024",
+    }
+)
+
 
 def ads() -> ConfigSource:
     """The source of everything dynamic: the stream the resource itself came by."""

@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 import xds_cases
 
-from xds.builders.sound import Fault, repair_inbound, repair_outbound
-from xds.policy.http import HttpMatch
+from xds.builders.sound import Fault, repair_inbound, repair_outbound, repair_tls
+from xds.policy.http import HeaderMatch, HttpMatch
+from xds.policy.proxy import TlsParameters
 from xds.policy.service import Protocol
 from xds.policy.traffic import (
     DeniedPort,
     Inbound,
     InboundHttp,
+    InboundHttpPort,
     InboundRule,
     InboundTcp,
     Outbound,
@@ -182,6 +184,27 @@ def test_weights_are_scaled_to_what_envoy_can_add() -> None:
     assert fault.reason == "weights add up to 4294967296, more than 4294967295, and are scaled"
 
 
+def header(name: str, pattern: str) -> HttpMatch:
+    return HttpMatch(headers=(HeaderMatch(name=name, pattern=pattern),))
+
+
+def named(match: HttpMatch) -> InboundRule:
+    return InboundRule(match=match, principals=xds_cases.peers(BUYER))
+
+
+def with_rules(*rules: InboundRule) -> InboundHttpPort:
+    return replace(SERVED_PORT, hosts=(replace(SERVED, rules=rules),))
+
+
+EMPTY = "an empty path, header name or pattern"
+UNUSABLE = (
+    (EMPTY, HttpMatch(path="")),
+    (EMPTY, header("", "x")),
+    (EMPTY, header("x", "")),
+    ("a control character in a header name", header("x\n", "y")),
+)
+
+
 @pytest.mark.parametrize(
     ("faulty", "sound", "faults"),
     [
@@ -228,17 +251,8 @@ def test_weights_are_scaled_to_what_envoy_can_add() -> None:
         pytest.param(
             Inbound(
                 http=(
-                    replace(
-                        SERVED_PORT,
-                        hosts=(
-                            replace(
-                                SERVED,
-                                rules=(
-                                    *SERVED.rules,
-                                    InboundRule(match=HttpMatch(path="/x"), principals=()),
-                                ),
-                            ),
-                        ),
+                    with_rules(
+                        InboundRule(match=HttpMatch(path="/x"), principals=()), SERVED.rules[0]
                     ),
                 ),
                 tcp=(),
@@ -246,6 +260,15 @@ def test_weights_are_scaled_to_what_envoy_can_add() -> None:
             Inbound(http=(SERVED_PORT,), tcp=()),
             [("host shop/web", "a rule without principals grants nothing")],
             id="rule-without-principals",
+        ),
+        *(
+            pytest.param(
+                Inbound(http=(with_rules(SERVED.rules[0], named(match)),), tcp=()),
+                Inbound(http=(SERVED_PORT,), tcp=()),
+                [("host shop/web", f"a rule with {what} grants nothing")],
+                id=str(match),
+            )
+            for what, match in UNUSABLE
         ),
         pytest.param(
             Inbound(
@@ -303,3 +326,23 @@ def test_inbound_fault_costs_the_smallest_unit(
     assert repaired is not None
     assert repaired.policy == sound
     assert list(repaired.faults) == [Fault(unit=unit, reason=reason) for unit, reason in faults]
+
+
+GOOD, GROUP = "ECDHE-ECDSA-AES128-GCM-SHA256", "[ECDHE-RSA-AES128-SHA|AES128-SHA]"
+
+
+def test_tls_names_that_envoy_does_not_know_are_dropped() -> None:
+    parameters = TlsParameters(
+        cipher_suites=("TLS_AES_128_GCM_SHA256", GOOD, GROUP, f"[{GOOD}|NULL]"),
+        ecdh_curves=("P-224", "X25519", "X25519"),
+    )
+    repaired = repair_tls(parameters)
+    assert repaired is not None
+    assert repaired.policy == TlsParameters(cipher_suites=(GOOD, GROUP), ecdh_curves=("X25519",))
+    assert [fault.reason for fault in repaired.faults] == [
+        "'TLS_AES_128_GCM_SHA256' is not a cipher suite that Envoy knows",
+        f"'[{GOOD}|NULL]' is not a cipher suite that Envoy knows",
+        "'P-224' is not a curve that Envoy knows",
+        "'X25519' comes twice",
+    ]
+    assert repair_tls(repaired.policy) is None
