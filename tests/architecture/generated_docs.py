@@ -37,13 +37,22 @@ def errors_page() -> str:
 
 
 def metrics_page() -> str:
+    # The library drops a counter's ending from its family's name; the page of /metrics has it.
+    exact = [
+        vars(metric)["name"] for metric in vars(metrics.Metrics()).values() if is_exact(metric)
+    ]
+    names = {name.removesuffix("_total"): name for name in exact}
     rows = [
-        f"| `{m.name}` | {m.type} | {one_line(m.documentation)} |"
+        f"| `{names.get(m.name, m.name)}` | {m.type} | {one_line(m.documentation)} |"
         for m in sorted(metrics.Metrics().registry.collect(), key=lambda m: m.name)
         if m.name.startswith("osm_")
     ]
     head = "# Metrics\n\nMetrics of the control plane, at `/metrics`.\n\n"
     return NOTE + head + table("Metric | Type | Meaning", rows)
+
+
+def is_exact(metric: object) -> bool:
+    return isinstance(metric, metrics.ExactCounter)
 
 
 def commands_page() -> str:
@@ -58,7 +67,7 @@ def commands_page() -> str:
 
 def commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     children = getattr(command, "commands", {})
-    if not children:
+    if not children or command.invoke_without_command:
         yield path, command
     for name, child in sorted(children.items()):
         yield from commands(f"{path} {name}", child)

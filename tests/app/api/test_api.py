@@ -14,6 +14,9 @@ from app.ports import Compute
 from app.settings import Settings
 from app.standalone.admission import Admission
 
+ADMISSION = Admission(
+    lambda service: f"10.43.0.{len(service.path)}", mesh_config=("osm-system", "osm-mesh-config")
+)
 BOOKSTORE = Path(__file__).parents[3] / "examples" / "bookstore"
 
 
@@ -29,7 +32,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         "  backends:\n"
         "    - {service: bookstore-v1, weight: ninety}\n"
     )
-    objects = LocalObjects([BOOKSTORE / "apps", BOOKSTORE / "smi", folder], admit=Admission(lambda service: f"10.43.0.{len(service.path)}"))
+    objects = LocalObjects([BOOKSTORE / "apps", BOOKSTORE / "smi", folder], admit=ADMISSION)
     objects.load()
     compute = Compute(source=objects, writer=objects, envoy_admin=None)
     settings = Settings(ads_host="127.0.0.1", ads_port=0, state_dir=folder / "state")
