@@ -36,7 +36,7 @@ golden: $(VENV)/installed ## rewrite the golden files; review the difference lik
 	UPDATE_GOLDEN=1 $(BIN)/pytest -q tests -m "not serial and not root and not envoy" $(ARGS)
 
 docs: $(VENV)/installed ## rewrite the generated pages of docs/
-	$(BIN)/python tests/architecture/generated_docs.py
+	PYTHONPATH=. $(BIN)/python tests/architecture/generated_docs.py
 
 system:
 	@missing=""; for program in $(PROGRAMS); do \

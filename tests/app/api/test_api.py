@@ -1,4 +1,4 @@
-"""The admin API over a real runtime that read the bookstore: answers, refusals, and nothing secret."""
+"""The admin API over a real runtime that read the bookstore: answers, refusals, no secrets."""
 
 import json
 from collections.abc import Iterator
