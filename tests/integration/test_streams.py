@@ -371,16 +371,18 @@ def test_a_proxy_that_leaves_is_reported_gone(world: World) -> None:
 def test_the_older_stream_of_a_proxy_ends_after_the_first_request_of_the_newer(
     world: World,
 ) -> None:
-    with world.envoy() as old, world.envoy() as new, world.envoy(service="SDS") as secrets:
+    with world.envoy() as old, world.envoy(service="SDS") as secrets:
         connect(old)
         secrets.subscribe(SDS, "service-cert")
         secrets.take()
+        new = world.envoy()
         connect(new)
         ended = old.ended()
         assert ended.code is grpc.StatusCode.ABORTED
         assert "newer" in ended.details
         world.publish(config(**{**MESH, "SDS": {"service-cert": "2"}}))
         assert [new.take().kind, secrets.take().kind] == [SDS, SDS]
+        new.close()
 
 
 def test_streams_end_when_their_pod_goes(world: World) -> None:
