@@ -16,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from xds.policy.proxy import KeyPair
+
+CONTROLLER = "osm-controller"
 DEADLINE_SECONDS = 20.0
 POLL_SECONDS = 0.01
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -29,8 +32,18 @@ def envoy_path() -> Path:
 class RealEnvoy:
     """One Envoy process; a context manager that returns once its admin answers."""
 
-    def __init__(self, directory: Path, *, prefix: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        prefix: list[str] | None = None,
+        ads: dict[str, object] | None = None,
+        node_id: str = "test",
+    ) -> None:
+        """``ads``: how ADS is reached, instead of a unix socket; see ``ads_over_tls``."""
         self._directory = directory
+        self._ads = ads
+        self._node_id = node_id
         self._prefix = prefix or []
         self._admin = directory / "admin.sock"
         self.ads_socket = directory / "ads.sock"
@@ -108,8 +121,11 @@ class RealEnvoy:
                 return
 
     def _bootstrap(self) -> dict[str, object]:
+        reached = self._ads or {
+            "load_assignment": endpoint({"pipe": {"path": str(self.ads_socket)}})
+        }
         ads = {
-            "name": "osm-controller",
+            "name": CONTROLLER,
             "type": "STATIC",
             "typed_extension_protocol_options": {
                 HTTP_OPTIONS: {
@@ -117,20 +133,11 @@ class RealEnvoy:
                     "explicit_http_config": {"http2_protocol_options": {}},
                 }
             },
-            "load_assignment": {
-                "cluster_name": "osm-controller",
-                "endpoints": [
-                    {
-                        "lb_endpoints": [
-                            {"endpoint": {"address": {"pipe": {"path": str(self.ads_socket)}}}}
-                        ]
-                    }
-                ],
-            },
+            **reached,
         }
         source = {"ads": {}, "resource_api_version": "V3"}
         return {
-            "node": {"id": "test", "cluster": "test.test"},
+            "node": {"id": self._node_id, "cluster": "test.test"},
             "admin": {"address": {"pipe": {"path": str(self._admin), "mode": 438}}},
             "layered_runtime": {"layers": [{"name": "admin", "admin_layer": {}}]},
             "dynamic_resources": {
@@ -140,11 +147,42 @@ class RealEnvoy:
                     "api_type": "DELTA_GRPC",
                     "transport_api_version": "V3",
                     "set_node_on_first_message_only": True,
-                    "grpc_services": [{"envoy_grpc": {"cluster_name": "osm-controller"}}],
+                    "grpc_services": [{"envoy_grpc": {"cluster_name": CONTROLLER}}],
                 },
             },
             "static_resources": {"clusters": [ads]},
         }
+
+
+def endpoint(address: dict[str, object]) -> dict[str, object]:
+    """The load assignment of a controller at this one address."""
+    return {
+        "cluster_name": CONTROLLER,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    }
+
+
+def ads_over_tls(port: int, pair: KeyPair, roots: bytes) -> dict[str, object]:
+    """ADS on a loopback port, with a client certificate, as sidecars reach the controller."""
+    context = {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_certificates": [
+                {
+                    "certificate_chain": {"inline_string": pair.certificate_chain.decode()},
+                    "private_key": {"inline_string": pair.private_key.decode()},
+                }
+            ],
+            "validation_context": {"trusted_ca": {"inline_string": roots.decode()}},
+        },
+    }
+    return {
+        "load_assignment": endpoint(
+            {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+        ),
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context},
+    }
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
