@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.live import Live
 
+from app import logs
 from app.cli.demo_mesh import DemoMesh
 from app.cli.demo_view import render
 from app.cli.demo_world import DemoWorld, Mode
@@ -97,7 +99,7 @@ def _run(settings: Settings, mode: Mode, seconds: float | None, output: OutputFo
     began = time.monotonic()
     world = DemoWorld.create(settings.state_dir / _FOLDER, mode)
     standalone = Standalone(settings, world.folders, serve_api=serve_api)
-    with _interruptible() as stopped, _started(standalone):
+    with _interruptible() as stopped, _logs_in(world.folder), _started(standalone):
         mesh = DemoMesh(standalone, world, settings.state_dir)
         _wait_until_up(mesh, began, stopped)
         up_seconds = round(time.monotonic() - began, 1)
@@ -111,6 +113,14 @@ def _run(settings: Settings, mode: Mode, seconds: float | None, output: OutputFo
         sys.stdout.write(json.dumps(result) + "\n")
     else:
         console.print_json(data=result)
+
+
+@contextmanager
+def _logs_in(folder: Path) -> Iterator[None]:
+    """Inside, the control plane's log goes to a file beside the YAML: the screen is the demo's."""
+    with (folder / "osm.log").open("w", encoding="utf-8") as file:
+        logs.configure(level="info", human=False, stream=file)
+        yield
 
 
 @contextmanager

@@ -117,8 +117,12 @@ def downstream_tls(tls: TlsParameters, peers: Iterable[SubjectName] | None) -> T
         combined.default_validation_context.match_typed_subject_alt_names.extend(
             san_matchers(peers)
         )
+    # A resumed session proves no certificate: `mtls_authenticated` then refuses who is allowed.
     context = DownstreamTlsContext(
-        common_tls_context=common, require_client_certificate=BoolValue(value=True)
+        common_tls_context=common,
+        require_client_certificate=BoolValue(value=True),
+        disable_stateless_session_resumption=True,
+        disable_stateful_session_resumption=True,
     )
     return TransportSocket(name=_SOCKET, typed_config=pack(context))
 

@@ -47,6 +47,8 @@ def test_client_names_the_service_and_nobody_else() -> None:
 def test_server_for_any_mesh_identity() -> None:
     assert config(tls.downstream_tls(TlsParameters(), None)) == {
         "requireClientCertificate": True,
+        "disableStatelessSessionResumption": True,
+        "disableStatefulSessionResumption": True,
         "commonTlsContext": common(validationContextSdsSecretConfig=TRUST),
     }
 
@@ -62,6 +64,8 @@ def test_server_for_named_peers(peers: tuple[SubjectName, ...], kind: str, text:
     matcher = {"sanType": kind, "matcher": {"exact": text}}
     assert config(tls.downstream_tls(TlsParameters(), peers)) == {
         "requireClientCertificate": True,
+        "disableStatelessSessionResumption": True,
+        "disableStatefulSessionResumption": True,
         "commonTlsContext": common(
             combinedValidationContext={
                 "defaultValidationContext": {"matchTypedSubjectAltNames": [matcher]},
