@@ -165,6 +165,18 @@ def test_both_issuers_names_are_principals(server: Pod, issuer: Issuer) -> None:
         assert ask(connection, "GET /") == 403
 
 
+def test_returning_client_proves_itself_again(server: Pod) -> None:
+    serve_http(server, InboundRule(match=ANY_REQUEST, principals=xds_cases.peers(BUYER)))
+    context, session = client_context(xds_certificates.issue(BUYER)), None
+    for _ in range(3):  # a resumed session would carry no certificate and be answered 403
+        dialled = server.dial(POD, 8080)
+        wrapped = context.wrap_socket(dialled, server_hostname=HTTP.fqdn(), session=session)
+        with wrapped as connection:
+            assert ask(connection, "GET /") == 200
+            assert not connection.session_reused
+            session = connection.session
+
+
 def test_peer_without_certificate_is_refused(server: Pod, app: App) -> None:
     serve_http(server, xds_cases.anyone())
     with peer(server, None) as connection, pytest.raises(OSError):  # noqa: PT011 alert or reset
