@@ -1,0 +1,1 @@
+"""Numbers that the documentation quotes: measured against the real server."""
