@@ -14,24 +14,25 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app import logs
 from app.cli.output import Output, OutputFormat, console, emit_rows
-from app.controller.runtime import Runtime
 from app.errors import NotFoundError, RightsError
-from app.main import ApiServer, create_api
 from app.objects.meta import ObjectKey, ObjectKind
 from app.settings import Settings
-from app.standalone.cluster import Progress, Standalone
 from app.standalone.container_logs import log_path, read
-from app.standalone.kubelet import request_kill
 from app.standalone.podlist import PodSummary, read_pods
 from app.standalone.process import Processes
 from app.standalone.rights import require_rights
-from app.standalone.state import bring_down, holder
+from app.standalone.state import bring_down, holder, request_kill
+
+if TYPE_CHECKING:
+    from app.controller.runtime import Runtime
+    from app.main import ApiServer
+    from app.standalone.cluster import Progress, Standalone
 
 app = typer.Typer(help="A mesh on this machine, without a cluster.", no_args_is_help=True)
 
@@ -56,6 +57,9 @@ def up(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Run what the YAML declares, with sidecars, until Ctrl-C; edits take effect by themselves."""
+    # The control plane takes a second to load, for which no other command has to wait.
+    from app.standalone.cluster import Standalone  # noqa: PLC0415
+
     settings = settings_of(state_dir=state_dir, mesh_name=mesh_name, api_port=api_port)
     logs.configure(level=settings.verbosity, human=sys.stderr.isatty(), stream=sys.stderr)
     stopping = stop_on_signals()
@@ -144,7 +148,8 @@ def exec_command(
     running = [p for p in processes.adopt() if p.pod == key_of(found) and p.container == name]
     if not running:
         raise NotFoundError(f"container {name} of {found.namespace}/{found.name} does not run now")
-    argv = processes.attach_argv(running[0], tuple(command))
+    words = command[1:] if command[0] == "--" else command
+    argv = processes.attach_argv(running[0], tuple(words))
     os.execv(argv[0], argv)  # noqa: S606 no shell is meant
 
 
@@ -171,6 +176,8 @@ def kill(
 
 def serve_api(runtime: Runtime, settings: Settings) -> ApiServer:
     """The server of the admin API, not started yet."""
+    from app.main import ApiServer, create_api  # noqa: PLC0415 only a control plane needs it
+
     return ApiServer(create_api(runtime), settings.api_host, settings.api_port)
 
 

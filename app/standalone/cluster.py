@@ -92,7 +92,7 @@ class Standalone:
         self._environment = os.environ if environment is None else environment
         self._log = logs.logger("standalone")
         self._lock = StateLock(settings.state_dir)
-        self._changed = threading.Condition()
+        self._changed = threading.Event()
         self._node: Node | None = None
         self._objects: LocalObjects | None = None
         self._processes: Processes | None = None
@@ -139,13 +139,13 @@ class Standalone:
     ) -> bool:
         """True once every wanted Pod is ready; ``tell`` hears of each change on the way."""
         deadline = time.monotonic() + timeout_seconds
-        with self._changed:
-            while not (now := self.progress()).settled:
-                tell(now)
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self._changed.wait(min(left, 1.0))
+        while not (now := self.progress()).settled:
+            tell(now)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(min(left, 1.0))
+            self._changed.clear()
         tell(now)
         return True
 
@@ -171,7 +171,7 @@ class Standalone:
             state_dir=self._settings.state_dir,
             propagate=Propagation(self._runtime).wait,
         )
-        self._objects.subscribe(self._notify)
+        self._objects.subscribe(self._changed.set)
         self._kubelet.adopt(running)
         self._runtime.start()
         self._start_api()
@@ -183,12 +183,17 @@ class Standalone:
         if self._kubelet is not None:
             self._kubelet.stop()
             self._kubelet.end_all(_END_SECONDS)
-        self.abandon()
-        remove_state(self._settings.mesh_name, self._settings.state_dir)
+        self._let_go()
+        if self._lock.held:
+            remove_state(self._settings.mesh_name, self._settings.state_dir)
         self._lock.release()
 
     def abandon(self) -> None:
         """This process lets go; Pods live on, and the next ``start`` adopts them."""
+        self._let_go()
+        self._lock.release()
+
+    def _let_go(self) -> None:
         if self._kubelet is not None:
             self._kubelet.stop()
         if self._api is not None:
@@ -200,7 +205,6 @@ class Standalone:
         if self._processes is not None:
             self._processes.close()
         self._kubelet = self._api = self._processes = None
-        self._lock.release()
 
     def _open_objects(self, node: Node) -> LocalObjects:
         settings = self._settings
@@ -259,10 +263,6 @@ class Standalone:
         if node is not None and processes is not None:
             self._log.warning("name server ended, it is started again")
             start_server(node, processes, self._settings.state_dir)
-
-    def _notify(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
 
 
 def _count(objects: LocalObjects) -> int:

@@ -27,6 +27,8 @@ from app.standalone.process import Exited, Running
 from app.standalone.rollout import PodState, next_steps, orphans, pod_state
 from app.standalone.servicetable import ServiceTable
 from app.standalone.specs import WORKLOADS
+from app.standalone.state import request_kill as request_kill  # noqa: PLC0414 the CLI's half
+from app.standalone.state import taken_kill_requests
 from app.standalone.status import timestamp
 from app.standalone.workloads import Wanted, read_workload
 
@@ -35,7 +37,6 @@ _TICK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels, so that no word appears by chance."""
-_KILL_FOLDER = "kill"
 
 
 class SidecarInjector(Protocol):
@@ -59,7 +60,7 @@ class Kubelet:
         """``propagate`` blocks until no proxy sends the address anything new, or some seconds."""
         self._machine = machine
         self._objects = machine.objects
-        self._kill_folder = state_dir / _KILL_FOLDER
+        self._state_dir = state_dir
         self._propagate = propagate
         self._injector: SidecarInjector | None = None
         self._services = ServiceTable(machine, state_dir)
@@ -250,15 +251,8 @@ class Kubelet:
 
     def _take_kill_requests(self) -> None:
         """``osm standalone kill`` leaves a file per request: it works without any open port."""
-        if not self._kill_folder.is_dir():
-            return
-        for request in sorted(self._kill_folder.iterdir()):
-            namespace, _, name = request.name.partition("_")
-            graceful = request.read_text() == "graceful"
-            self.kill(
-                ObjectKey(kind=ObjectKind.POD, namespace=namespace, name=name), graceful=graceful
-            )
-            request.unlink(missing_ok=True)
+        for pod, graceful in taken_kill_requests(self._state_dir):
+            self.kill(pod, graceful=graceful)
 
     # Pods
 
@@ -302,13 +296,6 @@ class Kubelet:
         self._machine.network.remove_pod(pod)
         self._machine.processes.forget_pod(pod)
         self._objects.delete(pod)
-
-
-def request_kill(state_dir: Path, pod: ObjectKey, *, graceful: bool) -> None:
-    """The kubelet of this state directory ends the Pod soon."""
-    folder = state_dir / _KILL_FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / f"{pod.namespace}_{pod.name}").write_text("graceful" if graceful else "")
 
 
 def _pod_key(pod: RawObject) -> ObjectKey:

@@ -14,12 +14,15 @@ import time
 from pathlib import Path
 
 from app.errors import SettingError
-from app.objects.meta import RawObject
+from app.objects.meta import ObjectKey, ObjectKind, RawObject
 from app.standalone import files
 from app.standalone.network import tear_down
 
 _OURS = ("objects", "pods", "dns", "kill", "root", "demo")
+"""``demo`` is the copy of the example that ``osm demo`` runs."""
 _LOCK = "lock"
+_KILL = "kill"
+_GRACEFUL = "graceful"
 _POLL_SECONDS = 0.1
 
 
@@ -30,22 +33,35 @@ class StateLock:
         self._path = state_dir / _LOCK
         self._handle: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """True while the directory is ours."""
+        return self._handle is not None
+
     def take(self, mesh: str) -> None:
         """The directory is ours; raises ``SettingError`` naming the process that has it."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.parent.chmod(0o700)
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
+        handle = self._open_locked()
+        if handle is None:
             raise SettingError(
                 f"a mesh is up already with state directory {self._path.parent} "
                 f"(process {holder(self._path.parent)}); end it, or choose another --state-dir"
-            ) from None
+            )
         os.truncate(handle, 0)
         os.write(handle, f"{os.getpid()} {mesh}\n".encode())
         self._handle = handle
+
+    def _open_locked(self) -> int | None:
+        while True:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not _lock(handle):
+                os.close(handle)
+                return None
+            # Whoever held it before may have removed the file: then this lock guards nothing.
+            if self._path.exists() and os.path.samestat(self._path.stat(), os.fstat(handle)):
+                return handle
+            os.close(handle)
 
     def release(self) -> None:
         """The directory is free, whether or not it was ours."""
@@ -61,14 +77,20 @@ def holder(state_dir: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if _lock(handle):
+            return None
         words = os.read(handle, 100).decode().split()
         return int(words[0]) if words else None
-    else:
-        return None
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def bring_down(mesh: str, state_dir: Path, *, patience_seconds: float = 60.0) -> None:
@@ -93,6 +115,26 @@ def remove_state(mesh: str, state_dir: Path) -> None:
     (state_dir / _LOCK).unlink(missing_ok=True)
     if state_dir.is_dir() and not any(state_dir.iterdir()):
         state_dir.rmdir()
+
+
+def request_kill(state_dir: Path, pod: ObjectKey, *, graceful: bool) -> None:
+    """The kubelet of this state directory ends the Pod soon; a file, so no open port is needed."""
+    request = state_dir / _KILL / f"{pod.namespace}_{pod.name}"
+    files.replace(request, _GRACEFUL if graceful else "")
+
+
+def taken_kill_requests(state_dir: Path) -> list[tuple[ObjectKey, bool]]:
+    """The Pods to end, and whether gracefully; each request is told once."""
+    folder = state_dir / _KILL
+    found = []
+    for request in sorted(folder.iterdir()) if folder.is_dir() else ():
+        namespace, separator, name = request.name.partition("_")
+        # A name without separator is that of a file which is just being written.
+        if separator and not namespace.startswith("."):
+            pod = ObjectKey(kind=ObjectKind.POD, namespace=namespace, name=name)
+            found.append((pod, request.read_text() == _GRACEFUL))
+            request.unlink(missing_ok=True)
+    return found
 
 
 def preset_mesh_config(namespace: str, name: str) -> RawObject:
