@@ -1,6 +1,7 @@
-"""Short builders of snapshots, as ``refresh`` would make them, for tests of what is derived from them.
+"""Short builders of snapshots, as ``refresh`` would make them, for tests of what comes after.
 
-Identities are written ``namespace/account``, services ``namespace/name``. ``mesh`` computes the indexes.
+Identities are written ``namespace/account``, services ``namespace/name``. ``mesh`` computes the
+indexes.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ data-plane 4.3, 4.4, 5.5, 6 and 9.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 
 from app.mesh.paths import normalized
@@ -20,6 +20,21 @@ from xds.policy.service import MeshService
 from xds.policy.traffic import Inbound, InboundHost, InboundHttpPort, InboundTcp
 
 _AUTHORITY = ":authority"
+_JOINED = frozenset((
+    "accept", "accept-encoding", "access-control-request-headers", "access-control-request-method",
+    "authorization", "cache-control", "content-encoding", "content-type", "expect",
+    "grpc-accept-encoding", "grpc-timeout", "if-match", "if-modified-since", "if-none-match",
+    "origin", "pragma", "referer", "user-agent", "via", "x-client-trace-id",
+    "x-envoy-attempt-count", "x-envoy-decorator-operation", "x-envoy-downstream-service-cluster",
+    "x-envoy-external-address", "x-envoy-original-path", "x-forwarded-for", "x-forwarded-host",
+    "x-forwarded-proto", "x-request-id",
+))  # fmt: skip
+"""Repetitions of these are one value with commas to Envoy; of all others, each value counts."""
+_REMOVED = frozenset((
+    "connection", "keep-alive", "proxy-connection", "te", "upgrade", "x-envoy-internal",
+    "x-envoy-ip-tags", "x-envoy-max-retries", "x-envoy-retry-on", "x-forwarded-client-cert",
+))  # fmt: skip
+"""Envoy takes these out before it compares (an upgrade to a WebSocket keeps its own)."""
 _PRINTABLE = frozenset(map(chr, range(0x21, 0x7F)))
 
 
@@ -81,7 +96,7 @@ def _answer(
         return Verdict.MALFORMED
     virtual_host = _virtual_host(port.hosts, host)
     rules = () if virtual_host is None else virtual_host.rules
-    headers = _joined([*request.headers, (_AUTHORITY, host)])
+    headers = _values(request.headers, host)
     fitting = [rule for rule in rules if _fits(rule.match, request.method, path, headers)]
     if not fitting:
         return Verdict.NOT_FOUND
@@ -111,23 +126,25 @@ def _virtual_host(hosts: Iterable[InboundHost], host: str) -> InboundHost | None
     return next((h for h in hosts if any(wanted == d.lower() for d in h.domains)), None)
 
 
-def _joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Values by name; those of a repeated header are one text, parted by commas."""
-    found: dict[str, str] = {}
+def _values(headers: Iterable[tuple[str, str]], host: str) -> dict[str, list[str]]:
+    """The values of each header that rules are compared with, one by one."""
+    found = {_AUTHORITY: [host]}
     for name, value in headers:
-        if name == _AUTHORITY or name not in found:
-            found[name] = value
+        if name in _REMOVED or name == _AUTHORITY:
+            continue
+        if name in _JOINED and name in found:
+            found[name] = [f"{found[name][0]},{value}"]
         else:
-            found[name] += f"{'; ' if name == 'cookie' else ','}{value}"
+            found.setdefault(name, []).append(value)
     return found
 
 
-def _fits(match: HttpMatch, method: str, path: str, headers: dict[str, str]) -> bool:
+def _fits(match: HttpMatch, method: str, path: str, headers: Mapping[str, list[str]]) -> bool:
     return (
         (not match.methods or method in match.methods)
         and matches(match.path, path)
         and all(
-            header.name in headers and matches(header.pattern, headers[header.name])
+            any(matches(header.pattern, value) for value in headers.get(header.name, ()))
             for header in match.headers
         )
     )

@@ -129,5 +129,10 @@ def _accept(server: socket.socket, answer: Answer) -> None:
             connection, _ = server.accept()
         except OSError:
             return  # closed at the end of the test
-        with contextlib.suppress(OSError), connection:
-            answer(connection)
+        # A thread each: Envoy keeps connections of several clusters open at a time.
+        threading.Thread(target=_answer, args=(connection, answer), daemon=True).start()
+
+
+def _answer(connection: socket.socket, answer: Answer) -> None:
+    with contextlib.suppress(OSError), connection:
+        answer(connection)
