@@ -10,11 +10,10 @@ from functools import lru_cache
 
 import re2
 
+from xds.policy.http import MAX_PATTERN_PROGRAM
+
 MAX_LENGTH = 2048
 """Characters of one pattern."""
-MAX_PROGRAM_SIZE = 100
-"""RE2 instructions. Envoy refuses a whole route configuration for one pattern that needs more than
-its runtime key ``re2.max_program_size.error_level``, by default 100: raise both together."""
 
 
 class PatternError(ValueError):
@@ -54,9 +53,9 @@ def _compiled(pattern: str) -> re2._Regexp:
     except re2.error as error:
         reason = error.args[0].decode(errors="replace")
         raise PatternError(f"is not a pattern RE2 can compile: {reason}") from error
-    if compiled.programsize > MAX_PROGRAM_SIZE:
+    if compiled.programsize > MAX_PATTERN_PROGRAM:
         raise PatternError(
-            f"needs {compiled.programsize} RE2 instructions, of which Envoy allows "
-            f"{MAX_PROGRAM_SIZE}: shorten it, or use smaller counts"
+            f"needs {compiled.programsize} RE2 instructions, of which "
+            f"{MAX_PATTERN_PROGRAM} are allowed: shorten it, or use smaller counts"
         )
     return compiled

@@ -23,6 +23,7 @@ from xds.builders.probes import (
 )
 from xds.builders.telemetry import stdout_log
 from xds.policy.bootstrap import AdsServer, BootstrapSpec
+from xds.policy.http import MAX_PATTERN_PROGRAM
 from xds.policy.identity import ProxyId
 from xds.policy.proxy import TlsParameters
 from xds.protos import (
@@ -142,12 +143,19 @@ def build_bootstrap(spec: BootstrapSpec) -> Bootstrap:
                 *probe_clusters(spec.probes),
             ],
         ),
-        # One layer that can be written at run time switches the tap logger of a live Pod.
-        layered_runtime=LayeredRuntime(
-            layers=[RuntimeLayer(name="admin", admin_layer=RuntimeLayer.AdminLayer())]
-        ),
+        layered_runtime=_runtime(),
         overload_manager=_overload_guard(),
     )
+
+
+def _runtime() -> LayeredRuntime:
+    """Patterns as large as admission lets in; above that, what can be set in a live Pod."""
+    limits = RuntimeLayer(name="limits")
+    for level in ("warn_level", "error_level"):
+        limits.static_layer.update({f"re2.max_program_size.{level}": MAX_PATTERN_PROGRAM})
+    # The layer that can be written at run time switches the tap logger.
+    admin = RuntimeLayer(name="admin", admin_layer=RuntimeLayer.AdminLayer())
+    return LayeredRuntime(layers=[limits, admin])
 
 
 def _node(proxy: ProxyId, *, pod_name: str, product_version: str) -> Node:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ANY_PATH = ".*"
+MAX_PATTERN_PROGRAM = 1000
+"""RE2 instructions one pattern may need. Envoy's own limit is 100; the bootstrap raises it to this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
