@@ -148,7 +148,8 @@ class DeclaredObjects:
             admitted = self._admit(raw, document.where)
             if admitted.rejected:
                 rejected.extend(_placed(entry, document) for entry in admitted.rejected)
-                kept.update({key: before.good[key]} if key in before.good else {})
+                # A document never seen before may be a known one, misspelt: all of the file stays.
+                kept.update({key: before.good[key]} if key in before.good else before.good)
                 continue
             stored = Stored(
                 key=key,

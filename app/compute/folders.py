@@ -132,17 +132,23 @@ def read_file(path: Path) -> FileContent:
 
 
 def _notices(folders: Sequence[Path], stopping: threading.Event) -> Iterator[object]:
-    return watch(
-        *folders,
-        watch_filter=None,
-        debounce=100,
-        step=10,
-        stop_event=stopping,
-        rust_timeout=_TICK_MILLISECONDS,
-        yield_on_timeout=True,
-        raise_interrupt=False,
-        recursive=False,
-    )
+    """One per change and one per tick; ends when the kernel gives no notices."""
+    try:
+        yield from watch(
+            *folders,
+            watch_filter=None,
+            debounce=100,
+            step=10,
+            stop_event=stopping,
+            rust_timeout=_TICK_MILLISECONDS,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            recursive=False,
+        )
+    except (OSError, RuntimeError):
+        # A folder vanished this very moment, or the kernel's watches are used up: look by the clock.
+        stopping.wait(_TICK_MILLISECONDS / 1000)
+        yield None
 
 
 def _ticks(stopping: threading.Event) -> Iterator[object]:

@@ -77,6 +77,12 @@ def test_a_document_that_lost_its_name_takes_no_object_away() -> None:
     assert (rejected.where, rejected.field) == ("f:8", "metadata.name")
 
 
+def test_a_bad_document_that_was_never_seen_takes_no_object_away() -> None:
+    objects = declared(f=thing("x", v=1) + "---\n" + thing("y", v=1))
+    tell(objects, f=thing("x", v=2) + "---\n" + thing("z", bad=1))
+    assert values(objects) == {"x": 2, "y": 1}
+
+
 def test_an_unreadable_document_takes_no_object_away() -> None:
     objects = declared(f=thing("x", v=1) + "---\n" + thing("y", v=1))
     tell(objects, f=thing("x", v=2) + "---\n- y\n")
