@@ -15,6 +15,7 @@ from xds.policy.bootstrap import ProbeType
 from xds.policy.identity import ServiceIdentity
 
 BOOTSTRAP_DIRECTORY = "/etc/envoy"
+_LOG_FLUSH_MILLISECONDS = "1000"
 _DRAIN_SECONDS = "60"
 _OWN_PORTS = (("proxy-admin", 15000), ("proxy-inbound", 15003), ("proxy-metrics", 15010))
 _ENVIRONMENT = (
@@ -93,7 +94,11 @@ def _arguments(config: SidecarConfig, identity: ServiceIdentity) -> list[str]:
     arguments += ["--service-cluster", str(identity)]
     if config.concurrency:
         arguments += ["--concurrency", str(config.concurrency)]
-    return [*arguments, "--drain-time-s", _DRAIN_SECONDS]
+    arguments += ["--drain-time-s", _DRAIN_SECONDS]
+    # Ready for a hot restart, Envoy ends with its parent: a standalone controller may die alone.
+    arguments += ["--disable-hot-restart"]
+    # Access logs are shown to people; Envoy's own interval is 10 s.
+    return [*arguments, "--file-flush-interval-msec", _LOG_FLUSH_MILLISECONDS]
 
 
 def _ports(probe_types: Iterable[ProbeType]) -> list[tuple[str, int]]:
