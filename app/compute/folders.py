@@ -146,7 +146,7 @@ def _notices(folders: Sequence[Path], stopping: threading.Event) -> Iterator[obj
             recursive=False,
         )
     except (OSError, RuntimeError):
-        # A folder vanished this very moment, or the kernel's watches are used up: look by the clock.
+        # A folder vanished this moment, or the kernel's watches are used up: look by the clock.
         stopping.wait(_TICK_MILLISECONDS / 1000)
         yield None
 

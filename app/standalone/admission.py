@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pydantic import ValidationError
 
 from app.compute.declared import Admitted
+from app.inject.pod import ENVOY_UID
 from app.objects import scheme
 from app.objects.core import Service
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
@@ -31,7 +32,6 @@ from app.standalone.specs import (
 )
 
 CODE = scheme.CODE
-ENVOY_UID = 1500
 FIELD_PATHS = (
     "metadata.name",
     "metadata.namespace",

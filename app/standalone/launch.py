@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.inject.pod import ENVOY_UID
 from app.objects.meta import RawObject
 from app.standalone.process import Mount, Program
 from app.standalone.specs import (
@@ -66,7 +67,7 @@ class Surroundings:
 def default_user(environment: Mapping[str, str]) -> User:
     """The user who called ``sudo``, else nobody; root only if a Pod asks for it by number."""
     uid, gid = (environment.get(name, "") for name in ("SUDO_UID", "SUDO_GID"))
-    if not uid.isdigit() or int(uid) == 0:
+    if not uid.isdigit() or int(uid) in (0, ENVOY_UID):
         return User(uid=NOBODY, gid=NOBODY)
     return User(uid=int(uid), gid=int(gid) if gid.isdigit() and int(gid) else int(uid))
 
