@@ -32,6 +32,15 @@ _WHOLE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Served:
+    """One virtual host as clients of its own namespace and as others are given it."""
+
+    namespace: str
+    local: OutboundHost
+    foreign: OutboundHost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Destination:
     """One Service port as clients dial it, whatever targets its Pods listen on."""
 
@@ -42,8 +51,8 @@ class Destination:
     """Never empty; numeric order."""
     split: tuple[Share, ...]
     """Empty: not split."""
-    local_domains: tuple[str, ...]
-    foreign_domains: tuple[str, ...]
+    whole: Served
+    """What clients are given that may call all of it, where nothing splits it."""
 
     @property
     def seniority(self) -> tuple[object, ...]:
@@ -51,15 +60,6 @@ class Destination:
         created, service = self.views[0].created, self.service
         age = (created is None, created.timestamp() if created else 0.0)
         return (*age, service.name, service.namespace, not service.subdomain, service)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Served:
-    """One virtual host as clients of its own namespace and as others are given it."""
-
-    namespace: str
-    local: OutboundHost
-    foreign: OutboundHost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,12 +113,12 @@ class OutboundCompiler:
         )
 
     def _dial(self, reach: Reach) -> Dialled:
-        ruled = [(found, self._rule(found, reach)) for found in self._visible(reach)]
+        given = [(found, self._given(found, reach)) for found in self._visible(reach)]
         claimed: dict[int, set[str]] = {}
-        http = self._http([pair for pair in ruled if pair[0].service.protocol.is_http], claimed)
-        tcp = _tcp([pair for pair in ruled if not pair[0].service.protocol.is_http], claimed)
-        named = {served.local.rule for _, _, hosts in http for served in hosts}
-        named.update(chain.rule for chain in tcp)
+        http = self._http([pair for pair in given if pair[0].service.protocol.is_http], claimed)
+        tcp = _tcp([pair for pair in given if not pair[0].service.protocol.is_http], claimed)
+        named = [served.local.rule for _, _, hosts in http for served in hosts]
+        named += [chain.rule for chain in tcp]
         return Dialled(
             upstreams=self._upstreams_of(named, reach),
             http=http,
@@ -134,25 +134,29 @@ class OutboundCompiler:
         found = {d for service in services for d in self._dialled_through.get(service, ())}
         return sorted(found, key=self._order.__getitem__)
 
-    def _rule(self, destination: Destination, reach: Reach) -> SplitRule:
+    def _given(self, destination: Destination, reach: Reach) -> Served:
         """Where traffic goes: to the backends the client may call, else to the service itself."""
-        shares = _allowed(destination.split, reach) or _allowed(
-            ((destination.views, _WHOLE),), reach
-        )
-        upstreams = tuple(
+        whole = ((destination.views, _WHOLE),)
+        shares = _allowed(destination.split, reach) or _allowed(whole, reach)
+        if shares == whole:
+            return destination.whole
+        return _with_rule(destination.whole, self._split_rule(destination.service, shares))
+
+    def _split_rule(self, service: MeshService, shares: Sequence[Share]) -> SplitRule:
+        upstreams = (
             replace(upstream, service=self._clusters[upstream.service])
             for upstream in weighted_upstreams(shares)
         )
-        return SplitRule(service=destination.service, upstreams=upstreams)
+        return SplitRule(service=service, upstreams=tuple(upstreams))
 
     def _http(
-        self, ruled: Iterable[tuple[Destination, SplitRule]], claimed: dict[int, set[str]]
+        self, given: Iterable[tuple[Destination, Served]], claimed: dict[int, set[str]]
     ) -> tuple[tuple[int, tuple[str, ...], tuple[Served, ...]], ...]:
         hosts: dict[int, list[Served]] = {}
-        for found, rule in ruled:
+        for found, served in given:
             port = found.service.port
             claimed.setdefault(port, set()).update(found.addresses)
-            hosts.setdefault(port, []).append(_served(found, rule))
+            hosts.setdefault(port, []).append(served)
         return tuple(
             (port, tuple(sorted(claimed[port], key=self._address_rank.__getitem__)), tuple(served))
             for port, served in sorted(hosts.items())
@@ -199,13 +203,21 @@ class OutboundCompiler:
         views.sort(key=lambda view: (not view.service.protocol.is_http, view.service))
         first, suffix = views[0].service, snapshot.dns_suffix
         addresses = {address for view in views for address in view.addresses}
+        rule = self._split_rule(first, [(tuple(views), _WHOLE)])
         return Destination(
             service=first,
             views=tuple(views),
             addresses=tuple(sorted(addresses, key=self._address_rank.__getitem__)),
             split=split_shares(snapshot.services, snapshot.rules, views[0]),
-            local_domains=first.host_names(local=True, dns_suffix=suffix),
-            foreign_domains=first.host_names(local=False, dns_suffix=suffix),
+            whole=Served(
+                namespace=first.namespace,
+                local=OutboundHost(
+                    rule=rule, domains=first.host_names(local=True, dns_suffix=suffix)
+                ),
+                foreign=OutboundHost(
+                    rule=rule, domains=first.host_names(local=False, dns_suffix=suffix)
+                ),
+            ),
         )
 
     def _all_addresses(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
@@ -230,11 +242,11 @@ def _allowed(shares: Iterable[Share], reach: Reach) -> tuple[Share, ...]:
     return tuple((views, weight) for views, weight in kept if views)
 
 
-def _served(destination: Destination, rule: SplitRule) -> Served:
-    return Served(
-        namespace=destination.service.namespace,
-        local=OutboundHost(rule=rule, domains=destination.local_domains),
-        foreign=OutboundHost(rule=rule, domains=destination.foreign_domains),
+def _with_rule(served: Served, rule: SplitRule) -> Served:
+    return replace(
+        served,
+        local=replace(served.local, rule=rule),
+        foreign=replace(served.foreign, rule=rule),
     )
 
 
@@ -251,22 +263,23 @@ def _hosts(served: Sequence[Served], namespace: str) -> tuple[OutboundHost, ...]
     for host in sorted(hosts, key=lambda host: host.rule.service.namespace != namespace):
         for domain in host.domains:
             owner.setdefault(domain, host)
-    own = (tuple(d for d in host.domains if owner[d] is host) for host in hosts)
-    kept = (replace(host, domains=domains) for host, domains in zip(hosts, own, strict=True))
-    return tuple(host for host in kept if host.domains)
+    # None is left without a name: fully qualified ones are unique.
+    return tuple(
+        replace(host, domains=tuple(d for d in host.domains if owner[d] is host)) for host in hosts
+    )
 
 
 def _tcp(
-    ruled: Iterable[tuple[Destination, SplitRule]], claimed: dict[int, set[str]]
+    given: Iterable[tuple[Destination, Served]], claimed: dict[int, set[str]]
 ) -> tuple[OutboundTcp, ...]:
     """A chain per service with the addresses that neither HTTP nor an older service has claimed."""
     chains = []
-    for found, rule in sorted(ruled, key=lambda pair: pair[0].seniority):
+    for found, served in sorted(given, key=lambda pair: pair[0].seniority):
         taken = claimed.setdefault(found.service.port, set())
         addresses = tuple(address for address in found.addresses if address not in taken)
         taken.update(addresses)
         if addresses:
-            chains.append(OutboundTcp(rule=rule, addresses=addresses))
+            chains.append(OutboundTcp(rule=served.local.rule, addresses=addresses))
     return tuple(sorted(chains, key=lambda chain: _chain_name(chain.rule.service)))
 
 
