@@ -14,6 +14,7 @@ import resource
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -63,6 +64,7 @@ class Sidecar:
         self._warming: set[str] = set()
         self._unanswered: list[str] = []
         self._asked: set[ResourceKind] = set()
+        self._is_complete = False
         self.held: dict[ResourceKind, set[str]] = {kind: set() for kind in ResourceKind}
 
     async def run(self, port: int, roots: bytes, chain: bytes, key: bytes) -> None:
@@ -83,6 +85,9 @@ class Sidecar:
         names = {one.name for one in response.resources}
         gone = set(response.removed_resources)
         self.held[kind] = (self.held[kind] | names) - gone
+        if not self._is_complete and all(self.held.values()):
+            self._is_complete = True
+            self._load.note_complete()
         if kind in _NAMED_INSIDE:
             await self._follow(kind, response, gone)
         if kind is EDS:
@@ -143,6 +148,8 @@ class Load:
         self._roots = roots.encode()
         self._sidecars = [Sidecar(self, one["uuid"]) for one in sidecars]
         self._tasks: list[asyncio.Task[None]] = []
+        self._incomplete = len(sidecars)
+        self._complete = asyncio.Event()
         self._counts: Counter[str] = Counter()
 
     def count(self, kind: ResourceKind, size: int, resources: int) -> None:
@@ -153,6 +160,18 @@ class Load:
         for sidecar, one in zip(self._sidecars, self._keys, strict=True):
             chain, key = one["chain"].encode(), one["key"].encode()
             self._tasks.append(asyncio.create_task(sidecar.run(port, self._roots, chain, key)))
+        return {}
+
+    def note_complete(self) -> None:
+        """One more sidecar holds something of every kind."""
+        self._incomplete -= 1
+        if not self._incomplete:
+            self._complete.set()
+
+    async def wait_until_complete(self, seconds: float) -> dict[str, Any]:
+        """Every sidecar holds something of every kind, or the time is over."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._complete.wait(), seconds)
         return {}
 
     def counts(self) -> dict[str, Any]:
@@ -185,6 +204,14 @@ def _strings(body: bytes, prefixes: Iterable[bytes]) -> Iterable[str]:
             place = body.find(prefix, place + 1)
 
 
+async def _answer(load: Load, command: dict[str, Any]) -> dict[str, Any]:
+    if "connect" in command:
+        return load.connect(command["connect"])
+    if "complete" in command:
+        return await load.wait_until_complete(command["complete"])
+    return load.counts()
+
+
 async def main() -> None:
     """Answer commands until standard input ends."""
     lines = asyncio.StreamReader(limit=2**26)
@@ -195,8 +222,7 @@ async def main() -> None:
     print(json.dumps({}), flush=True)
     while line := await lines.readline():
         command = json.loads(line)
-        answer = load.connect(command["connect"]) if "connect" in command else load.counts()
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(await _answer(load, command)), flush=True)
     await load.stop()
 
 

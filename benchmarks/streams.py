@@ -71,6 +71,10 @@ class Sidecars:
         """All of them connect, and go on by themselves."""
         self._call({"connect": port})
 
+    def wait_until_complete(self) -> None:
+        """Each of them has been sent something of every kind."""
+        self._call({"complete": PATIENCE_SECONDS})
+
     def counts(self) -> dict[str, Any]:
         """What they were sent since the last call."""
         found = self._call({})
@@ -136,8 +140,8 @@ class Bench:
         started, cpu = time.monotonic(), time.process_time()
         self.sidecars.connect(self.runtime.ads_port)
         count = len(self.everyone)
-        _wait(lambda: len(self.runtime.connected()) == count)
-        _wait(self._all_complete)
+        self.sidecars.wait_until_complete()
+        self._settle()
         seconds, cpu = time.monotonic() - started, time.process_time() - cpu
         counts = self.sidecars.counts()
         if 0 in counts["least"].values():
@@ -149,14 +153,10 @@ class Bench:
         per_proxy = (_resident_kib() - before) / count
         self._note("memory per proxy", per_proxy * 1.024, "kB", 250.0)
 
-    def _all_complete(self) -> bool:
-        """True when every sidecar has asked for every kind and taken all of it."""
-        statuses = self.runtime.ledger.statuses()
-        complete = all(
-            len(status.kinds) == 5 and all(kind.acked_version for kind in status.kinds.values())
-            for status in statuses
-        )
-        return complete and self.runtime.hub.wait_until_settled(PATIENCE_SECONDS)
+    def _settle(self) -> None:
+        """Every sidecar has taken all that is current."""
+        if not self.runtime.hub.wait_until_settled(PATIENCE_SECONDS):
+            raise TimeoutError(f"{len(self.runtime.hub.lagging())} sidecars did not settle")
 
     def _change(
         self,
@@ -173,7 +173,7 @@ class Bench:
             old = self.runtime.current(watched)
             self.source.put(changed)
             _wait(lambda: self.runtime.current(watched) is not old)
-            _wait(lambda: self.runtime.hub.wait_until_settled(PATIENCE_SECONDS))
+            self._settle()
 
     def _watched(self, *, caller: bool) -> ProxyId:
         return self.mesh.proxy(self.mesh.callers(0)[0] if caller else 0, 0)
@@ -248,7 +248,7 @@ def _wait(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the mesh did not settle")
+            raise TimeoutError("nothing was published")
         time.sleep(0.002)
 
 

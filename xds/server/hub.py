@@ -87,6 +87,8 @@ class Hub:
         self._ids = itertools.count(1)
         self._changed = Condition()
         self._streams: dict[int, LiveStream] = {}
+        self._by_uuid: dict[str, list[LiveStream]] = {}
+        """Streams per proxy, oldest first; never empty lists."""
         self._draining = False
 
     def wake(self) -> int:
@@ -126,7 +128,9 @@ class Hub:
 
     def close(self, proxy: ProxyId, reason: str) -> None:
         """The streams of the proxy end with ABORTED: its Pod is gone or has left the mesh."""
-        self._close(proxy.uuid, Ending(status=Status.ABORTED, reason=reason))
+        ending = Ending(status=Status.ABORTED, reason=reason)
+        for stream in self._streams_of(proxy.uuid):
+            stream.mailbox.close(ending)
 
     def drain(self) -> None:
         """All streams end with UNAVAILABLE, no new one is let in; proxies keep what they have."""
@@ -142,15 +146,15 @@ class Hub:
         with self._changed:
             if self._draining:
                 raise StreamError(_STOPPING.status, _STOPPING.reason)
-            uuids = {stream.info.proxy.uuid for stream in self._streams.values()} | {proxy.uuid}
             most = self.reader.max_connections()
-            if 0 < most < len(uuids):
+            if 0 < most <= len(self._by_uuid) and proxy.uuid not in self._by_uuid:
                 raise StreamError(
                     Status.RESOURCE_EXHAUSTED, f"{most} proxies are connected, no more are let in"
                 )
             info = StreamInfo(stream_id=next(self._ids), proxy=proxy, peer=peer)
             stream = LiveStream(info, service)
             self._streams[info.stream_id] = stream
+            self._by_uuid.setdefault(proxy.uuid, []).append(stream)
             return stream
 
     def await_pod(self, stream: LiveStream, deadline: float, clock: Callable[[], float]) -> None:
@@ -182,7 +186,11 @@ class Hub:
         """The stream's place is free; whoever was told of it is told that it is gone."""
         info = stream.info
         with self._changed:
-            self._streams.pop(info.stream_id, None)
+            del self._streams[info.stream_id]
+            siblings = self._by_uuid[info.proxy.uuid]
+            siblings.remove(stream)
+            if not siblings:
+                del self._by_uuid[info.proxy.uuid]
             self._changed.notify_all()
         if stream.entered:
             self.ledger.closed(info.proxy, info.stream_id, now=self.now())
@@ -211,18 +219,13 @@ class Hub:
     def _all_settled(self) -> bool:
         return all(self._is_settled(stream) for stream in self._list() if stream.entered)
 
-    def _close(self, uuid: str, ending: Ending) -> None:
-        for stream in self._list():
-            if stream.info.proxy.uuid == uuid:
-                stream.mailbox.close(ending)
+    def _streams_of(self, uuid: str) -> list[LiveStream]:
+        with self._changed:
+            return list(self._by_uuid.get(uuid, ()))
 
     def _supersede(self, newer: LiveStream) -> None:
-        for stream in self._list():
-            if (
-                stream.info.proxy.uuid == newer.info.proxy.uuid
-                and stream.service is newer.service
-                and stream.info.stream_id < newer.info.stream_id
-            ):
+        for stream in self._streams_of(newer.info.proxy.uuid):
+            if stream.service is newer.service and stream.info.stream_id < newer.info.stream_id:
                 stream.mailbox.close(_SUPERSEDED)
 
 

@@ -83,6 +83,12 @@ class Held:
         self.wildcard = self.answer_due = True
         self._trusted = False
 
+    def is_quiet(self, target: ResourceSet) -> bool:
+        """True when there is nothing to send of the set; the cheap way to know it."""
+        return (
+            self._base is target and self._trusted and not self.owed and not self.answer_due
+        ) or not self.subscribed
+
     def changed(self, target: ResourceSet) -> tuple[Resource, ...]:
         """What the client wants of the set and does not hold, or is owed; sorted by name."""
         found = {

@@ -56,10 +56,12 @@ class ProxyStatus:
 class Ledger:
     """The book of all proxies; one entry per UUID, that of its newest ADS stream."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_gone")
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
+        self._gone: dict[str, _Entry] = {}
+        """Those without a stream, perhaps with one again."""
 
     def opened(self, proxy: ProxyId, stream_id: int, *, peer: str, now: datetime) -> None:
         """The proxy is listed as connected by this stream, and forgets an older one."""
@@ -79,6 +81,7 @@ class Ledger:
         entry = self._entry(proxy, stream_id)
         if entry is not None:
             entry.status = replace(entry.status, gone_at=now)
+            self._gone[proxy.uuid] = entry
 
     def sent(
         self, proxy: ProxyId, stream_id: int, *, kind: ResourceKind, version: str, now: datetime
@@ -140,9 +143,12 @@ class Ledger:
 
     def sweep(self, now: datetime) -> None:
         """Proxies that have been gone for 60 s are no longer listed."""
-        for uuid, entry in list(self._entries.items()):
+        for uuid, entry in list(self._gone.items()):
             gone_at = entry.status.gone_at
-            if gone_at is not None and now - gone_at >= GRACE:
+            if self._entries.get(uuid) is not entry:
+                self._gone.pop(uuid, None)
+            elif gone_at is not None and now - gone_at >= GRACE:
+                self._gone.pop(uuid, None)
                 self._entries.pop(uuid, None)
 
     def _entry(self, proxy: ProxyId, stream_id: int) -> _Entry | None:

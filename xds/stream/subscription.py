@@ -177,7 +177,7 @@ class Subscription:
     def _additions(self, kind: ResourceKind, target: ResourceSet) -> Iterator[Push]:
         """Additions and changes of a kind; of listeners, removals too."""
         held = self._held.get(kind)
-        if held is None or not held.subscribed:
+        if held is None or held.is_quiet(target):
             return
         blocked = held.is_blocked(target)
         changed = _owed(held, target) if blocked else held.changed(target)
