@@ -196,6 +196,7 @@ class Standalone:
     def _let_go(self) -> None:
         if self._kubelet is not None:
             self._kubelet.stop()
+            self._kubelet.let_go()
         if self._api is not None:
             self._api.stop()
         if self._runtime is not None:

@@ -22,7 +22,7 @@ from app.inject.plan import Injected
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
 from app.standalone.machine import Machine
 from app.standalone.podparts import remove_pod_objects
-from app.standalone.podworker import PodWorker, Refresh, Stop
+from app.standalone.podworker import LetGo, PodWorker, Refresh, Stop
 from app.standalone.process import Exited, Running
 from app.standalone.rollout import PodState, next_steps, orphans, pod_state
 from app.standalone.servicetable import ServiceTable
@@ -35,6 +35,7 @@ from app.standalone.workloads import Wanted, read_workload
 _SOURCE = "kubelet"
 _TICK_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
+_LET_GO_SECONDS = 5.0
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels, so that no word appears by chance."""
 
@@ -103,7 +104,7 @@ class Kubelet:
         self._thread.start()
 
     def stop(self) -> None:
-        """Nothing is started, ended or probed any more; Pods live on."""
+        """Files are not followed any more; Pods are still looked after."""
         self._stopping.set()
         self._changed.set()
         if self._thread.ident is not None:
@@ -117,6 +118,12 @@ class Kubelet:
         deadline = self._machine.monotonic() + timeout_seconds
         for worker in workers:
             worker.join(max(0.0, deadline - self._machine.monotonic()))
+
+    def let_go(self) -> None:
+        """Nothing is started, ended or probed any more; Pods live on. After ``stop``."""
+        for worker in self._all_workers():
+            worker.tell(LetGo())
+            worker.join(_LET_GO_SECONDS)
 
     def take_exit(self, exited: Exited) -> None:
         """A process has ended; its Pod's worker is told."""

@@ -58,11 +58,16 @@ class Probed:
     answer: Answer
 
 
-Message = Exited | Stop | Refresh | Probed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    """The worker ends and leaves the Pod as it is; another kubelet will adopt it."""
+
+
+Message = Exited | Stop | Refresh | Probed | LetGo
 
 
 class _Stopping(Exception):  # noqa: N818 leaves the life for the end
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Stop | LetGo) -> None:
         super().__init__()
         self.stop = stop
 
@@ -96,15 +101,22 @@ class PodWorker:
         self._gone = gone
         self._runs = container_runs(self._spec)
         self._network: PodNetwork | None = None
-        self._adopted: tuple[Running, ...] | None = None
+        self._fresh = True
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._status: RawObject = dict(pod.get("status") or {})
         self._log = logs.logger("kubelet").bind(pod=self.key.path)
         self._thread = threading.Thread(target=self._run, name=f"pod {self.key.path}", daemon=True)
 
     def start(self, adopted: Sequence[Running] | None = None) -> None:
-        """The Pod comes to life; or goes on living with the processes of an earlier kubelet."""
-        self._adopted = None if adopted is None else tuple(adopted)
+        """The Pod comes to life; or goes on living with the processes of an earlier kubelet.
+
+        An adopted Pod's status is true when this returns.
+        """
+        if adopted is not None:
+            self._fresh = False
+            self._network = self._machine.network.pods().get(self.key)
+            self._resume(adopted)
+            self._write_status()
         self._thread.start()
 
     def tell(self, message: Message) -> None:
@@ -120,6 +132,8 @@ class PodWorker:
 
     def _run(self) -> None:
         stop = self._live_until_stopped()
+        if isinstance(stop, LetGo):
+            return
         try:
             self._end(stop)
         except Exception as error:  # what is left is removed when the machine goes down
@@ -127,7 +141,7 @@ class PodWorker:
             self._log.exception("pod could not be removed", error_code=code)
         self._gone(self.key)
 
-    def _live_until_stopped(self) -> Stop:
+    def _live_until_stopped(self) -> Stop | LetGo:
         while True:
             try:
                 self._live()
@@ -145,15 +159,12 @@ class PodWorker:
     def _begin_anew(self) -> None:
         if self._network is not None:
             self._machine.processes.kill_namespace(self._network.namespace)
-        self._runs, self._adopted = container_runs(self._spec), None
+        self._runs, self._fresh = container_runs(self._spec), True
 
     def _live(self) -> None:
-        if self._adopted is None:
+        if self._fresh:
             self._network = self._join_network()
             self._write_status()
-        else:
-            self._network = self._machine.network.pods().get(self.key)
-            self._resume(self._adopted)
         for run in self._runs:
             if run.process is None and not run.ever_ended and not run.finished:
                 run.restart_at = self._now()
@@ -235,7 +246,7 @@ class PodWorker:
                 self._take_answer(message)
             case Refresh():
                 self._refresh()
-            case Stop():
+            case Stop() | LetGo():
                 raise _Stopping(message)
             case _:
                 assert_never(message)
@@ -334,14 +345,14 @@ class PodWorker:
 
     # End
 
-    def _await_stop(self, seconds: float) -> Stop | None:
+    def _await_stop(self, seconds: float) -> Stop | LetGo | None:
         deadline = self._now() + seconds
         while (left := deadline - self._now()) > 0:
             try:
                 message = self._messages.get(timeout=left)
             except queue.Empty:
                 break
-            if isinstance(message, Stop):
+            if isinstance(message, Stop | LetGo):
                 return message
         return None
 
