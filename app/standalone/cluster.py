@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app import logs
+from app.compute.folders import Folders
 from app.compute.local import LocalObjects
 from app.controller.runtime import Runtime, SidecarPlatform
 from app.objects.meta import RawObject, Rejected
@@ -157,6 +158,7 @@ class Standalone:
         Raises ``RightsError`` and ``SettingError``; then call ``abandon``, right at any point.
         """
         require_rights()
+        Folders(self._folders).check()
         envoy = find_envoy(self._settings.envoy_path)
         self._lock.take(self._settings.mesh_name)
         self._node = Node.up(self._settings.mesh_name, self._settings.state_dir)
