@@ -106,7 +106,7 @@ def ps(
             "containers": list(pod.containers),
             "proxy": pod.proxy,
         }
-        for pod in read_pods(settings_of(state_dir=state_dir).state_dir)
+        for pod in _readable_pods(settings_of(state_dir=state_dir).state_dir)
         if namespace in ("", pod.namespace)
     ]
     columns = ("namespace", "name", "ready", "status", "restarts", "address", "age")
