@@ -35,7 +35,13 @@ from app.standalone.process import Exited, Processes, pod_dir
 from app.standalone.propagation import Propagation
 from app.standalone.rights import require_rights
 from app.standalone.specs import WORKLOADS
-from app.standalone.state import StateLock, preset_mesh_config, remove_state
+from app.standalone.state import (
+    StateLock,
+    is_known,
+    preset_mesh_config,
+    remove_files,
+    remove_state,
+)
 
 _END_SECONDS = 45.0
 _CONTROL_PLANE = "osm-controller"
@@ -94,6 +100,7 @@ class Standalone:
         self._log = logs.logger("standalone")
         self._lock = StateLock(settings.state_dir)
         self._changed = threading.Event()
+        self._is_up = False
         self._node: Node | None = None
         self._objects: LocalObjects | None = None
         self._processes: Processes | None = None
@@ -178,16 +185,24 @@ class Standalone:
         self._runtime.start()
         self._start_api()
         self._kubelet.start(self._runtime.injector)
+        self._is_up = True
         self._log.info("mesh is up", adopted=self._node.adopted, api=self.api_url)
 
     def stop(self) -> None:
-        """Pods have ended gracefully, and nothing is left of the mesh on this machine."""
+        """Pods have ended gracefully, and nothing is left of the mesh on this machine.
+
+        After a ``start`` that was refused, what it found stays: Pods of another process, or of an
+        earlier one that the next ``start`` adopts.
+        """
         if self._kubelet is not None:
             self._kubelet.stop()
             self._kubelet.end_all(_END_SECONDS)
         self._let_go()
-        if self._lock.held:
-            remove_state(self._settings.mesh_name, self._settings.state_dir)
+        settings = self._settings
+        if self._is_up or (self._node is not None and not self._node.adopted):
+            remove_state(settings.mesh_name, settings.state_dir)
+        elif self._node is None and self._lock.held and not is_known(settings.state_dir):
+            remove_files(settings.state_dir)
         self._lock.release()
 
     def abandon(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from app.errors import SettingError
 from app.objects.meta import ObjectKey, ObjectKind, RawObject
 from app.standalone import files
+from app.standalone.ground import refuse_other_owner
 from app.standalone.network import tear_down
 
 _OURS = ("objects", "pods", "dns", "kill", "root", "demo")
@@ -103,13 +104,27 @@ def bring_down(mesh: str, state_dir: Path, *, patience_seconds: float = 60.0) ->
             if time.monotonic() > deadline:
                 raise SettingError(f"process {pid} does not end; end it, then repeat `down`")
             time.sleep(_POLL_SECONDS)
-    known = files.read_json(state_dir / "node.json").get("mesh")
-    remove_state(str(known or mesh), state_dir)
+    known = str(files.read_json(state_dir / "node.json").get("mesh") or mesh)
+    refuse_other_owner(known, state_dir)
+    remove_state(known, state_dir)
+
+
+def is_known(state_dir: Path) -> bool:
+    """True when a mesh was made with this directory and not brought down."""
+    return (state_dir / "node.json").exists()
 
 
 def remove_state(mesh: str, state_dir: Path) -> None:
-    """No process, network or file of the mesh is left; may be repeated."""
+    """No process, network or file of the mesh is left; may be repeated.
+
+    Namespaces and links go by the mesh's name: only for whoever owns the mesh.
+    """
     tear_down(mesh, state_dir)
+    remove_files(state_dir)
+
+
+def remove_files(state_dir: Path) -> None:
+    """Nothing that a mesh wrote is left in the directory."""
     for name in _OURS:
         shutil.rmtree(state_dir / name, ignore_errors=True)
     (state_dir / _LOCK).unlink(missing_ok=True)
