@@ -32,7 +32,7 @@ from app.standalone.status import container_memory, phase_of, pod_status, timest
 
 _IDLE_SECONDS = 30.0
 _SIDECAR_GRACE = 5.0
-_RETRY_SECONDS = 5.0
+_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,12 @@ class FakeNetwork:
         self.known: dict[ObjectKey, PodNetwork] = {}
         self.forwards: tuple[ServiceForward, ...] = ()
         self.released: list[str] = []
+        self.refusal: Exception | None = None
+        """Why no Pod gets a network now."""
 
     def add_pod(self, pod: ObjectKey) -> PodNetwork:
+        if self.refusal is not None:
+            raise self.refusal
         network = PodNetwork(namespace=f"ns-{pod.name}", address="127.0.0.1")
         self.known[pod] = network
         return network
