@@ -33,10 +33,8 @@ def test_demo_proves_split_access_and_mtls(mode: str, tmp_path: Path) -> None:
     assert total >= LEAST_REQUESTS
     assert buyer["errors"] == 0
     assert abs(buyer["v1"] - total * 0.9) <= SIGMAS * math.sqrt(total * 0.9 * 0.1)
-    thief_got_books = (thief["ok"] > 0, thief["denied"] > 0)
-    assert thief_got_books == ((True, False) if mode == "permissive" else (False, True))
-        (True, False) if mode == "permissive" else (False, True)
-    )
+    got_away = (thief["ok"] > 0, thief["denied"] > 0)
+    assert got_away == ((True, False) if mode == "permissive" else (False, True))
     assert result["up_seconds"] < 60
     assert machine() == before
 
