@@ -7,7 +7,7 @@ ARGS ?=
 PROGRAMS := ip iptables-restore redis-server
 PACKAGES := iproute2 iptables redis-server
 
-.PHONY: help demo test lint format bench golden docs system clean
+.PHONY: help demo test lint format bench golden docs pins system clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -56,9 +56,9 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-requirements.txt: pyproject.toml
-	@command -v uv >/dev/null || { touch $@; echo "pyproject.toml is newer than its pins; install uv to compile them anew"; exit 0; }; \
-	uv pip compile --quiet --custom-compile-command "make requirements.txt" --universal --generate-hashes --all-extras --python-version 3.11 -o $@ pyproject.toml
+pins: ## compile requirements.txt anew from pyproject.toml, with hashes (needs uv)
+	uv pip compile --quiet --custom-compile-command "make pins" --universal --generate-hashes \
+	  --all-extras --upgrade --python-version 3.11 -o requirements.txt pyproject.toml
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build dist

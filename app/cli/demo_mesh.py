@@ -57,6 +57,7 @@ class DemoMesh:
         self._tallies = {_BUYER: Tally(), _THIEF: Tally()}
         self._start: dict[str, Counter[str]] = {}
         self._edges: dict[rates.Edge, int] = {}
+        self._denied = 0
         self._seen_at = time.monotonic()
 
     def wait_until_up(
@@ -108,6 +109,7 @@ class DemoMesh:
         window, gained = now - self._seen_at, rates.added(self._edges, edges)
         self._seen_at, self._edges = now, edges
         buyer, thief = self._since()
+        denied_now, self._denied = thief["denied"] - self._denied, thief["denied"]
         return Scene(
             mode=self.world.mode,
             split=self.world.split,
@@ -116,6 +118,7 @@ class DemoMesh:
             window_seconds=max(window, _LOOK_SECONDS),
             thief_ok=thief["ok"],
             thief_denied=thief["denied"],
+            denied_now=denied_now,
             mtls=rates.encrypted(proxies),
             proxies=len(self._standalone.runtime.connected()),
             pods=[(p.name, "ready" if p.is_well else p.status) for p in self._pods()],

@@ -35,6 +35,8 @@ class Scene:
     window_seconds: float
     thief_ok: int
     thief_denied: int
+    denied_now: int
+    """Times the thief was denied in the window."""
     mtls: bool
     proxies: int
     pods: Sequence[tuple[str, str]]
@@ -75,8 +77,10 @@ def _calls(scene: Scene) -> Table:
     for (source, destination), answers in calls.items():
         rate = sum(answers.values()) / scene.window_seconds
         table.add_row(source, destination, f"{rate:.1f}", _answers(answers))
-    if scene.thief_denied:
-        table.add_row("bookthief/bookthief", "bookstore", "", Text("denied", style="red"))
+    if scene.denied_now:
+        denied = Text(f"denied ×{scene.denied_now}", style="red")
+        often = f"{scene.denied_now / scene.window_seconds:.1f}"
+        table.add_row("bookthief/bookthief", "bookstore/bookstore", often, denied)
     return table
 
 

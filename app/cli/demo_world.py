@@ -17,6 +17,8 @@ import yaml
 from app.errors import SettingError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bookstore"
+FOLDER = "demo"
+"""Where in the state directory the demo's YAML lives."""
 _SPLIT = Path("apps") / "traffic-split.yaml"
 _MESH_CONFIG = Path("policy") / "mesh-config.yaml"
 VERSIONS = ("v1", "v2")
