@@ -85,3 +85,12 @@ def test_a_proxy_is_forgotten_a_minute_after_it_left() -> None:
     assert [status.gone_at for status in ledger.statuses()] == [at(10), None]
     ledger.sweep(at(10) + GRACE)
     assert [status.proxy for status in ledger.statuses()] == [B]
+
+
+def test_a_proxy_that_came_back_is_not_forgotten() -> None:
+    ledger = opened(A)
+    ledger.closed(A, 1, now=at(10))
+    ledger.opened(A, 2, peer="new", now=at(20))
+    for _ in range(2):
+        ledger.sweep(at(20) + GRACE)
+    assert [(status.stream_id, status.gone_at) for status in ledger.statuses()] == [(2, None)]
