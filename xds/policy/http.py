@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 ANY_PATH = ".*"
 MAX_PATTERN_PROGRAM = 1000
-"""RE2 instructions one pattern may need. Envoy's own limit is 100; the bootstrap raises it to this."""
+"""RE2 instructions one pattern may need; the bootstrap raises Envoy's own limit of 100 to this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
