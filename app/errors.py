@@ -18,10 +18,15 @@
         └── NotFoundError        E3003   no such thing
 
 Each docstring is the text of ``osm support error-info``; docs/errors.md is generated from it.
-Expected outcomes (skip, rejected, nack) are values, not errors.
+Expected outcomes (skip, rejected, nack) are values, not errors: ``FINDINGS`` has the codes that
+only those and log lines carry. Specification: kubernetes-surface 8.7.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from xds.resource import MeshError
 
@@ -101,12 +106,78 @@ class InjectionError(AppError):
 
 
 class NamespaceInjectionError(InjectionError):
-    """The namespace of a Pod is missing or carries an annotation with an unknown value; the message names it."""
+    """The namespace of a Pod is missing or has an annotation with an unknown value; it is named."""
 
     code = "E6109"
 
 
 class ExclusionError(InjectionError):
-    """A port or address list in an annotation of a Pod is wrong; the message names value and annotation."""
+    """A port or address list in an annotation of a Pod is wrong; value and annotation are named."""
 
     code = "E6110"
+
+
+FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "E1001": ("SettingLogLevel", "The log level is unknown and stays as it was."),
+        "E2005": (
+            "FetchingSMIHTTPRouteGroupForTrafficTarget",
+            "A rule of a TrafficTarget leads to no route or match, so it grants nothing.",
+        ),
+        "E2006": (
+            "SMIHTTPRouteGroupNoMatch",
+            "An HTTPRouteGroup has no matches and so grants nothing.",
+        ),
+        "E2007": (
+            "MultipleSMISplitPerServiceUnsupported",
+            "A second TrafficSplit of a root is ignored; the oldest wins, then the first by name.",
+        ),
+        "E2008": (
+            "AddingRouteToOutboundTrafficPolicy",
+            "No way for traffic: another Service has the address, or no backend has a weight.",
+        ),
+        "E2009": (
+            "GettingInboundTrafficTargets",
+            "A TrafficTarget grants nothing: no rules, no sources, or a foreign destination.",
+        ),
+        "E2010": (
+            "InvalidDestinationKind",
+            "The destination of a TrafficTarget is no ServiceAccount; nothing is granted.",
+        ),
+        "E2011": (
+            "InvalidSourceKind",
+            "A source of a TrafficTarget is no ServiceAccount; that source is ignored.",
+        ),
+        "E5000": (
+            "UnexpectedError",
+            "Something unforeseen failed; the log has the traceback, proxies keep what they have.",
+        ),
+        "E5002": (
+            "FetchingPodFromCert",
+            "Several Pods carry one sidecar UUID; those that may not keep it are not served.",
+        ),
+        "E5006": (
+            "SendingDiscoveryResponse",
+            "A proxy rejected its configuration and keeps its last good one; Envoy says why.",
+        ),
+        "E5020": (
+            "UnsupportedProtocolForService",
+            "A port's protocol is unknown, or differs from that of a port with the same target.",
+        ),
+        "E6103": (
+            "DecodingAdmissionReqBody",
+            "An admission request is not an AdmissionReview that can be read; it is refused.",
+        ),
+        "E6105": (
+            "InvalidAdmissionReqHeader",
+            "An admission request is not declared as JSON; it is refused.",
+        ),
+        "E6107": ("NilAdmissionReq", "An AdmissionReview asks nothing; it is refused."),
+        "E6111": (
+            "ReadingAdmissionReqBody",
+            "The body of an admission request broke off, came too late or is too large.",
+        ),
+        "E6112": ("NilAdmissionReqBody", "An admission request has no body; it is refused."),
+    }
+)
+"""Codes that are values, not exceptions: each with its name and what it means."""

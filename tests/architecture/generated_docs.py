@@ -30,8 +30,11 @@ def settings_page() -> str:
 
 
 def errors_page() -> str:
-    found = sorted({(e.code, e.__name__, inspect.getdoc(e) or "") for e in subclasses(MeshError)})
-    rows = [f"| {code} | {name} | {one_line(text)} |" for code, name, text in found]
+    raised = {(e.code, e.__name__, inspect.getdoc(e) or "") for e in subclasses(MeshError)}
+    found = {(code, name, meaning) for code, (name, meaning) in errors.FINDINGS.items()}
+    rows = [
+        f"| {code} | {name} | {one_line(text)} |" for code, name, text in sorted(raised | found)
+    ]
     head = "# Errors\n\nEach message names what is wrong, where, and what to do.\n\n"
     return NOTE + head + table("Code | Name | Meaning", rows)
 
