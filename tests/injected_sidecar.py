@@ -222,9 +222,7 @@ def _start(planned: Plan, pod: Namespace, directory: Path) -> subprocess.Popen[b
     given = [argument.replace("/etc/envoy", str(files)) for argument in envoy["args"]]
     command = [*pod.prefix, *user, str(_readable_envoy(directory)), *given]
     with (directory / "log").open("wb") as log:
-        return subprocess.Popen(
-            [*command, "--disable-hot-restart"], stdout=log, stderr=log, cwd=directory
-        )
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=directory)
 
 
 def _readable_envoy(directory: Path) -> Path:
