@@ -178,6 +178,11 @@ def endpoint_slice(
     )
 
 
+def account(path: str) -> RawObject:
+    """A ServiceAccount."""
+    return raw("ServiceAccount", path)
+
+
 def mesh_config(**spec: Any) -> RawObject:
     """The mesh's MeshConfig with the given sections, keys as in YAML."""
     return raw(

@@ -9,19 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from app.events import ObjectEvent
 from app.mesh.addresses import join_services, same_services
 from app.mesh.memory import NOTHING, Finding, Memory, Progress, ServiceState
-from app.mesh.rules import access_rules, join_rules, read_routes, splits_in_force
-from app.mesh.services import service_state
-from app.mesh.snapshot import EndpointTable, MeshPod, MeshSnapshot, Rules, Services, Workloads
+from app.mesh.rules import (
+    access_rules,
+    join_rules,
+    missing_accounts,
+    read_routes,
+    splits_in_force,
+)
+from app.mesh.services import join_endpoints, keep_endpoints, service_state
+from app.mesh.snapshot import (
+    EndpointTable,
+    MeshPod,
+    MeshSnapshot,
+    Rules,
+    Services,
+    Workloads,
+    unless_same,
+)
 from app.mesh.store import ObjectStore, T
 from app.mesh.workloads import has_sidecar, mesh_namespaces, mesh_pod, repeated_port, workloads
 from app.objects import smi
 from app.objects.config import MeshConfig, MeshConfigSpec
-from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service
+from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service, ServiceAccount
 from app.objects.meta import (
     MONITORED_BY_LABEL,
     SERVICE_NAME_LABEL,
@@ -31,14 +45,18 @@ from app.objects.meta import (
     selects,
 )
 from xds.policy.identity import Issuers
-from xds.policy.service import Endpoint, MeshService
 
 Name = tuple[str, str]
 """Namespace and name."""
 
 _ACCESS_KINDS = frozenset(
-    {ObjectKind.TRAFFIC_TARGET, ObjectKind.HTTP_ROUTE_GROUP, ObjectKind.TCP_ROUTE}
+    {
+        ObjectKind.TRAFFIC_TARGET,
+        ObjectKind.HTTP_ROUTE_GROUP,
+        ObjectKind.TCP_ROUTE,
+    }
 )
+_ACCOUNT_KINDS = frozenset({ObjectKind.TRAFFIC_TARGET, ObjectKind.SERVICE_ACCOUNT})
 _SPLIT_KINDS = frozenset({ObjectKind.TRAFFIC_SPLIT})
 
 
@@ -60,15 +78,20 @@ class LiveMesh:
         self._issuers = issuers
         self._store = ObjectStore()
         self._progress: Progress | None = None
+        self._changed: set[ObjectKey] = set()
+        """What the progress does not account for yet: a refresh that fails forgets nothing."""
 
     def refresh(self, events: Iterable[ObjectEvent]) -> MeshSnapshot:
-        """The snapshot after these events; the same object where nothing changed."""
-        changed: set[ObjectKey] = set()
+        """The snapshot after these events; the same object where nothing changed.
+
+        Where it raises, the next call makes up for it.
+        """
         for event in events:
-            changed |= self._store.apply(event)
+            self._changed |= self._store.apply(event)
         self._progress = refresh(
-            self._store, self._progress, changed, scope=self._scope, issuers=self._issuers
+            self._store, self._progress, self._changed, scope=self._scope, issuers=self._issuers
         )
+        self._changed = set()
         return self._progress.snapshot
 
 
@@ -131,7 +154,7 @@ class _Step:
             rejected=self._rejected(states, repeated),
         )
         memory = Memory(states=states, pods=pods, repeated=repeated, findings=self._findings)
-        return Progress(snapshot=_unless_same(self._old, new), memory=memory)
+        return Progress(snapshot=unless_same(self._old, new), memory=memory)
 
     def _is_monitored(self, namespace: Namespace) -> bool:
         return namespace.metadata.labels.get(MONITORED_BY_LABEL) == self._scope.mesh_name
@@ -172,7 +195,7 @@ class _Step:
             if service is None:
                 states.pop(name, None)
             else:
-                states[name] = _keep_endpoints(states.get(name), self._read(service))
+                states[name] = keep_endpoints(states.get(name), self._read(service))
         return states
 
     def _affected(self) -> set[Name]:
@@ -249,18 +272,7 @@ class _Step:
 
     def _endpoints(self, states: Mapping[Name, ServiceState]) -> EndpointTable:
         old = self._old.endpoints if self._old else EndpointTable(by_service={})
-        gone: set[MeshService] = set()
-        new: dict[MeshService, tuple[Endpoint, ...]] = {}
-        for name in states.keys() | self._memory.states.keys():
-            before, after = self._memory.states.get(name), states.get(name)
-            if before is not after:
-                gone |= before.endpoints.keys() if before else set()
-                new.update(after.endpoints if after else {})
-        same = gone == new.keys() and all(old.by_service[one] is new[one] for one in new)
-        if self._old and same:
-            return old
-        kept = {key: found for key, found in old.by_service.items() if key not in gone}
-        return EndpointTable(by_service=kept | new)
+        return join_endpoints(old, self._memory.states, states)
 
     # Pods.
 
@@ -322,6 +334,10 @@ class _Step:
             )
             access, of_targets = access_rules(self._in_mesh(smi.TrafficTarget), routes)
             self._findings["access"] = (*of_routes, *of_targets)
+        if old is None or moved or kinds & _ACCOUNT_KINDS:
+            self._findings["accounts"] = missing_accounts(
+                self._in_mesh(smi.TrafficTarget), self._accounts()
+            )
         served = self._old.services if self._old else None
         if old is None or moved or kinds & _SPLIT_KINDS or services is not served:
             splits, self._findings["splits"] = splits_in_force(
@@ -330,6 +346,13 @@ class _Step:
         if old and access == old.access and splits == tuple(old.splits.values()):
             return old
         return join_rules(access, splits)
+
+    def _accounts(self) -> Mapping[str, AbstractSet[str]]:
+        """Names of service accounts by namespace of the mesh."""
+        return {
+            namespace: {account.name for account in self._store.all(ServiceAccount, namespace)}
+            for namespace in self._monitored
+        }
 
     # What is not in force.
 
@@ -348,19 +371,6 @@ class _Step:
         return tuple(sorted(rejected | set(self._store.rejected())))
 
 
-def _keep_endpoints(old: ServiceState | None, new: ServiceState) -> ServiceState:
-    """The new state, with the old tuple of endpoints wherever it is equal."""
-    if old is None:
-        return new
-    return replace(
-        new,
-        endpoints={
-            service: before if (before := old.endpoints.get(service)) == found else found
-            for service, found in new.endpoints.items()
-        },
-    )
-
-
 def _services_by_pod(states: Mapping[Name, ServiceState]) -> dict[Name, list[ServiceState]]:
     found: dict[Name, list[ServiceState]] = {}
     for (namespace, _), state in states.items():
@@ -373,25 +383,3 @@ def _old_if_equal(
     old: Mapping[Name, MeshPod], new: Mapping[Name, MeshPod]
 ) -> Mapping[Name, MeshPod]:
     return old if old == new else new
-
-
-def _unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
-    """The old snapshot where no part differs; else the new one with what did not."""
-    if old is None:
-        return new
-    new = replace(
-        new,
-        rejected=old.rejected if old.rejected == new.rejected else new.rejected,
-        issuers=old.issuers if old.issuers == new.issuers else new.issuers,
-    )
-    same = (
-        old.dns_suffix == new.dns_suffix
-        and old.config is new.config
-        and old.issuers is new.issuers
-        and old.workloads is new.workloads
-        and old.services is new.services
-        and old.rules is new.rules
-        and old.endpoints is new.endpoints
-        and old.rejected is new.rejected
-    )
-    return old if same else new

@@ -7,7 +7,8 @@ in splits here; ``catalog`` asks it. Specification: data-plane 4.2, 4.3, 4.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from app.mesh.memory import Finding
@@ -20,6 +21,7 @@ from xds.policy.http import ANY_PATH, HeaderMatch, HttpMatch
 from xds.policy.identity import ServiceIdentity
 
 _ACCOUNT = "ServiceAccount"
+_DEFAULT_ACCOUNT = "default"
 _AUTHORITY = ":authority"
 _HEADER_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
 
@@ -59,6 +61,26 @@ def access_rules(
         if rule is not None:
             rules.append(rule)
     return tuple(sorted(rules, key=lambda rule: rule.name)), tuple(findings)
+
+
+def missing_accounts(
+    targets: Iterable[smi.TrafficTarget], known: Mapping[str, AbstractSet[str]]
+) -> tuple[Finding, ...]:
+    """One finding per name of an account that nobody made: most likely a slip, so it is told.
+
+    ``known`` has the accounts of each namespace of the mesh; ``default`` is in all of them, and
+    those of other namespaces cannot be judged. The rule stays in force: it grants nothing to who
+    does not exist, and all it says to an account that comes later.
+    """
+    findings = []
+    for target in targets:
+        for field, named in _subjects(target):
+            namespace = named.namespace or target.namespace
+            accounts = known.get(namespace, {named.name})
+            if named.kind == _ACCOUNT and named.name not in {_DEFAULT_ACCOUNT} | accounts:
+                reason = f"there is no ServiceAccount '{namespace}/{named.name}': create it"
+                findings.append(_finding(target, f"{field}.name", reason, "E3003"))
+    return tuple(findings)
 
 
 def splits_in_force(
@@ -106,6 +128,12 @@ def join_rules(access: tuple[AccessRule, ...], splits: Iterable[Split]) -> Rules
         splits=by_root,
         splits_of_backend={backend: tuple(found) for backend, found in by_backend.items()},
     )
+
+
+def _subjects(target: smi.TrafficTarget) -> Iterator[tuple[str, smi.Subject]]:
+    yield "spec.destination", target.spec.destination
+    for index, source in enumerate(target.spec.sources):
+        yield f"spec.sources[{index}]", source
 
 
 def _matches(group: smi.HTTPRouteGroup, findings: list[Finding]) -> Iterable[Named]:
@@ -280,18 +308,18 @@ def _seniority(split: smi.TrafficSplit) -> tuple[object, ...]:
 def _split(
     split: smi.TrafficSplit, root: str, services: Services, findings: list[Finding]
 ) -> Split | None:
-    """The split with its usable backends; None when no traffic would be split."""
+    """The split with the backends that exist; None when no traffic would be split."""
     weights: dict[str, int] = {}
     for index, backend in enumerate(split.spec.backends):
         wrong = _wrong_backend(backend.service, split.namespace, services.by_parent[root], services)
         if wrong:
             findings.append(_finding(split, f"spec.backends[{index}].service", wrong, "E3003"))
-        if f"{split.namespace}/{backend.service}" in services.by_parent and backend.weight > 0:
+        if f"{split.namespace}/{backend.service}" in services.by_parent:
             weights[backend.service] = weights.get(backend.service, 0) + backend.weight
     if not any(backend.weight for backend in split.spec.backends):
         reason = "no backend has a weight above 0, so traffic is not split: raise one"
         findings.append(_finding(split, "spec.backends", reason, "E2008"))
-    if not weights:
+    if not any(weights.values()):
         return None
     return Split(
         name=split.name,

@@ -1,18 +1,20 @@
 """One Service with its Pods and endpoints: its mesh services, their addresses and who serves them.
 
-Typed objects come in, a :class:`ServiceState` goes out to ``refresh``; ``join.py`` puts all of them
-together. Specification: data-plane 3.2 to 3.5, 3.7 and 5.11. Not a service of the mesh: one without
-selector, of type ExternalName, or whose Pods have no sidecar.
+Typed objects come in, a :class:`ServiceState` goes out to ``refresh``. ``addresses`` joins the
+services of all of them, ``join_endpoints`` their endpoints. Specification: data-plane 3.2 to 3.5,
+3.7 and 5.11. Not a service of the mesh: one without selector, of type ExternalName, or whose Pods
+have no sidecar.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 
 from app.mesh.memory import Candidate, Finding, ServiceState, Shape
+from app.mesh.snapshot import EndpointTable
 from app.mesh.workloads import has_sidecar, identity_of, workload_of
 from app.objects.core import Endpoints, EndpointSlice, Pod, Service, ServicePort, TargetRef
 from app.objects.meta import ObjectKey, ObjectKind
@@ -88,6 +90,41 @@ def service_state(
         shape=shape,
         endpoints=_endpoints(shape, backings) if shape else {},
     )
+
+
+def keep_endpoints(old: ServiceState | None, new: ServiceState) -> ServiceState:
+    """The new state, with the old tuple of endpoints wherever it is equal."""
+    if old is None:
+        return new
+    return replace(
+        new,
+        endpoints={
+            service: before if (before := old.endpoints.get(service)) == found else found
+            for service, found in new.endpoints.items()
+        },
+    )
+
+
+def join_endpoints(
+    table: EndpointTable,
+    old: Mapping[tuple[str, str], ServiceState],
+    new: Mapping[tuple[str, str], ServiceState],
+) -> EndpointTable:
+    """The endpoints of all new states; ``table``, which has those of the old, where none differ.
+
+    States are compared by object, and so are the tuples of endpoints that ``keep_endpoints`` kept.
+    """
+    gone: set[MeshService] = set()
+    come: dict[MeshService, tuple[Endpoint, ...]] = {}
+    for name in old.keys() | new.keys():
+        before, after = old.get(name), new.get(name)
+        if before is not after:
+            gone |= before.endpoints.keys() if before else set()
+            come.update(after.endpoints if after else {})
+    if gone == come.keys() and all(table.by_service[one] is come[one] for one in come):
+        return table
+    kept = {key: found for key, found in table.by_service.items() if key not in gone}
+    return EndpointTable(by_service=kept | come)
 
 
 def _is_of_mesh(service: Service, pods: Sequence[Pod]) -> bool:

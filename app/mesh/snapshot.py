@@ -8,7 +8,7 @@ derived from a part.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app.objects.config import MeshConfigSpec
@@ -112,7 +112,11 @@ class AccessRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """One TrafficSplit in force: its root and its backends with weight > 0, sorted by name."""
+    """One TrafficSplit in force: its root and its backends, sorted by name.
+
+    Some weight is > 0. A backend with 0 gets nothing, but its servers know the root's host names,
+    so that its weight can rise without a gap.
+    """
 
     name: str
     namespace: str
@@ -167,3 +171,25 @@ class MeshSnapshot:
     endpoints: EndpointTable
     rejected: tuple[Rejected, ...]
     """Sorted: what is not in force, from sources and from resolving references."""
+
+
+def unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
+    """The old snapshot where no part differs; else the new one with what did not."""
+    if old is None:
+        return new
+    new = replace(
+        new,
+        rejected=old.rejected if old.rejected == new.rejected else new.rejected,
+        issuers=old.issuers if old.issuers == new.issuers else new.issuers,
+    )
+    same = (
+        old.dns_suffix == new.dns_suffix
+        and old.config is new.config
+        and old.issuers is new.issuers
+        and old.workloads is new.workloads
+        and old.services is new.services
+        and old.rules is new.rules
+        and old.endpoints is new.endpoints
+        and old.rejected is new.rejected
+    )
+    return old if same else new

@@ -129,6 +129,7 @@ class World:
         self.keep(
             factory.namespace("shop", annotations=ENABLED),
             factory.route_group("shop/all", everything=".*"),
+            *(factory.account(f"shop/{who}") for who in ("buyer", "thief", "store", "other")),
             *(factory.service(f"shop/{name}") for name in ("store", "other")),
             *(backend(name, n) for name in ("store", "other") for n in (1, 2)),
             *(endpoints(name, 1) for name in ("store", "other")),

@@ -16,7 +16,8 @@ def test_snapshot_is_told_once_per_change() -> None:
     metrics = Metrics()
     report = SnapshotReport(metrics)
     broken = factory.traffic_target("shop/broken", to="store", sources=["buyer.shop"], groups=["x"])
-    snapshot = factory.snapshot(factory.namespace("shop"), broken)
+    accounts = [factory.account(f"shop/{name}") for name in ("store", "buyer")]
+    snapshot = factory.snapshot(factory.namespace("shop"), *accounts, broken)
     report.tell(snapshot)
     report.tell(snapshot)
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import factory
@@ -12,6 +13,7 @@ from app.mesh.refresh import LiveMesh, MeshScope, refresh
 from app.mesh.snapshot import MeshSnapshot
 from app.mesh.store import ObjectStore
 from app.objects.config import MeshConfigSpec
+from app.objects.core import Service
 from app.objects.meta import Rejected
 from xds.policy.identity import Issuer, Issuers
 
@@ -33,6 +35,8 @@ WORLD = (
     factory.route_group("shop/g", all=".*"),
     factory.traffic_target("shop/t", to="web", sources=["x.shop"], groups=["g"]),
     factory.traffic_split("shop/s", {"web": 1, "v1": 1}, root="web"),
+    factory.account("shop/web"),
+    factory.account("shop/x"),
 )
 
 
@@ -75,7 +79,7 @@ def gone(raw: dict[str, Any]) -> ObjectEvent:
         pytest.param(factory.changed(factory.service("out/web")), id="another-namespace"),
         pytest.param(factory.changed(factory.pod("shop/p", sidecar=False)), id="pod-no-sidecar"),
         pytest.param(factory.changed(factory.raw("Secret", "shop/s")), id="secret"),
-        pytest.param(factory.changed(factory.raw("ServiceAccount", "shop/web")), id="account"),
+        pytest.param(factory.changed(factory.account("shop/spare")), id="account-nobody-names"),
         pytest.param(
             factory.changed(factory.mesh_config() | {"metadata": {"name": "other"}}),
             id="another-mesh-config",
@@ -166,6 +170,7 @@ def test_change_of_what_nobody_reads_keeps_the_snapshot(event: ObjectEvent) -> N
         ),
         pytest.param([gone(WORLD[7])], {"rules", "rejected"}, id="group-gone"),
         pytest.param([gone(WORLD[8])], {"rules"}, id="target-gone"),
+        pytest.param([gone(WORLD[11])], {"rejected"}, id="account-gone"),
         pytest.param(
             [factory.changed(factory.tcp_route("shop/r", 1))], set(), id="unused-tcp-route"
         ),
@@ -194,6 +199,41 @@ def test_namespace_that_comes_back_brings_everything_back() -> None:
     assert after.rules.access == before.rules.access
     assert after.rules.splits == before.rules.splits
     assert after.endpoints.by_service == before.endpoints.by_service
+
+
+def test_account_that_comes_later_is_no_longer_told_of() -> None:
+    world = World(*WORLD[:-1])
+    assert [one.field for one in world.snapshot.rejected] == ["spec.sources[0].name"]
+    assert world.after(factory.changed(WORLD[-1]))[0] == {"rejected"}
+    assert world.snapshot.rejected == ()
+
+
+def test_account_is_looked_for_once_its_namespace_joins() -> None:
+    target = factory.traffic_target("shop/u", to="web", sources=["bob.out"], groups=["g"])
+    world = World(*WORLD, target, factory.namespace("out", monitored=False))
+    assert world.snapshot.rejected == ()
+    new, after = world.after(factory.changed(factory.namespace("out")))
+    assert new == {"workloads", "rejected"}
+    assert [one.field for one in after.rejected] == ["spec.sources[0].name"]
+
+
+def test_failed_refresh_is_made_up_for_by_the_next() -> None:
+    world = World()
+    broken = factory.changed(factory.service("shop/v2"))
+    unread = Service.model_construct(metadata=broken.object.metadata, spec=None)
+    broken = replace(broken, object=unread)
+    more = [
+        factory.changed(factory.endpoints("shop/web", not_ready={"web-0": "10.0.0.1"})),
+        factory.changed(factory.route_group("shop/g", all="/.*")),
+    ]
+    for events in ([more[0], broken], [more[1]]):
+        with pytest.raises(AttributeError, match="NoneType"):
+            world.after(*events)
+    new, after = world.after(gone(factory.service("shop/v2")))
+    assert new == {"endpoints", "rules"}
+    assert endpoint_counts(after) == {"web": 0, "v1": 0}
+    assert [match.path for rule in after.rules.access for match in rule.matches] == ["/.*"]
+    assert world.after() == (set(), after)
 
 
 def endpoint_counts(snapshot: MeshSnapshot) -> dict[str, int]:

@@ -114,6 +114,7 @@ OBJECTS = st.one_of(
     splits(),
     st.builds(lambda path, regex: factory.route_group(path, m=regex), PATHS, st.sampled_from("a(")),
     st.builds(factory.tcp_route, PATHS, NUMBERS),
+    st.builds(factory.account, PATHS),
     st.builds(lambda name, on: factory.namespace(name, monitored=on), NAMESPACES, st.booleans()),
     st.builds(lambda on: factory.permissive(on=on), st.booleans()),
 )

@@ -16,8 +16,11 @@ BOOKS = HttpMatch(path="/books")
 GROUP = factory.route_group("shop/g", books="/books", any=".*")
 
 
+ACCOUNTS = [factory.account(f"shop/{name}") for name in ("store", "buyer", "a")]
+
+
 def mesh(*objects: Any) -> MeshSnapshot:
-    return factory.snapshot(factory.namespace("shop"), *objects)
+    return factory.snapshot(factory.namespace("shop"), *ACCOUNTS, *objects)
 
 
 def identity(text: str) -> ServiceIdentity:
@@ -234,6 +237,72 @@ def test_what_cannot_be_resolved_grants_nothing_and_is_told(
     assert told(found) == reports
 
 
+def none_such(field: str, account: str) -> tuple[str, str, str]:
+    return (field, f"there is no ServiceAccount {account!r}: create it", "E3003")
+
+
+@pytest.mark.parametrize(
+    ("raw", "accounts", "reports"),
+    [
+        pytest.param(target(), ["shop/store", "shop/buyer"], [], id="both-exist"),
+        pytest.param(
+            target(),
+            ["shop/buyer"],
+            [none_such("spec.destination.name", "shop/store")],
+            id="destination",
+        ),
+        pytest.param(
+            target(sources=["buyer.shop", "thief.shop"]),
+            ["shop/buyer", "shop/store"],
+            [none_such("spec.sources[1].name", "shop/thief")],
+            id="one-source-of-two",
+        ),
+        pytest.param(
+            target(),
+            [],
+            [
+                none_such("spec.destination.name", "shop/store"),
+                none_such("spec.sources[0].name", "shop/buyer"),
+            ],
+            id="both",
+        ),
+        pytest.param(
+            target(sources=["buyer.pay"]),
+            ["shop/store", "shop/buyer"],
+            [none_such("spec.sources[0].name", "pay/buyer")],
+            id="same-name-in-another-namespace",
+        ),
+        pytest.param(
+            edited("sources.0.namespace", ""),
+            ["shop/store", "pay/buyer"],
+            [none_such("spec.sources[0].name", "shop/buyer")],
+            id="source-without-namespace-is-of-the-same",
+        ),
+        pytest.param(
+            target(sources=["buyer.out"]), ["shop/store"], [], id="outside-the-mesh-is-not-judged"
+        ),
+        pytest.param(
+            target(to="default", sources=["default.pay"]), [], [], id="default-is-in-all-namespaces"
+        ),
+    ],
+)
+def test_account_that_does_not_exist_is_told_and_the_rule_stays(
+    raw: dict[str, Any], accounts: list[str], reports: list[tuple[str, str, str]]
+) -> None:
+    places = [factory.namespace(n, monitored=n != "out") for n in ("shop", "pay", "out")]
+    existing = [factory.account(path) for path in accounts]
+    found = factory.snapshot(*places, *existing, GROUP, raw)
+    every = [factory.account(f"{n}/{who}") for n in ("shop", "pay") for who in ("store", "buyer")]
+    whole = factory.snapshot(*places, *every, factory.account("shop/thief"), GROUP, raw)
+    assert told(found) == reports
+    assert found.rules.access == whole.rules.access != ()
+
+
+def test_account_of_another_kind_is_not_looked_for() -> None:
+    raw = edited("sources", [{"kind": "User", "name": "thief"}])
+    assert [code for _, _, code in told(mesh(raw, GROUP))] == ["E2011"]
+
+
 @pytest.mark.parametrize(
     ("match", "expected"),
     [
@@ -374,7 +443,10 @@ GONE = "'gone' is not a Service of the mesh in this namespace"
             [split({"root": 50, "v1": 50})], in_force(("root", 50), ("v1", 50)), [], id="root-too"
         ),
         pytest.param(
-            [split({"v1": 1, "v2": 0})], in_force(("v1", 1)), [], id="zero-weight-is-dropped"
+            [split({"v1": 1, "v2": 0})],
+            in_force(("v1", 1), ("v2", 0)),
+            [],
+            id="zero-weight-is-kept",
         ),
         pytest.param(
             [split({"v1": 0, "v2": 0})],
@@ -399,6 +471,12 @@ GONE = "'gone' is not a Service of the mesh in this namespace"
             None,
             [("spec.backends[0].service", f"{GONE}, so it gets no traffic", "E3003")],
             id="only-missing-backends",
+        ),
+        pytest.param(
+            [split({"v1": 0, "gone": 9})],
+            None,
+            [("spec.backends[1].service", f"{GONE}, so it gets no traffic", "E3003")],
+            id="all-weight-is-on-a-missing-backend",
         ),
         pytest.param(
             [split({"v1": 1}, root="gone")],

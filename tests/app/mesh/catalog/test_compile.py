@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 
+import factory
 import pytest
 import snapshots
 
@@ -13,6 +14,7 @@ from app.mesh.catalog.access import ANYBODY
 from app.mesh.catalog.compile import Catalog, compile_policy
 from app.mesh.catalog.inbound import compile_inbound
 from app.mesh.catalog.outbound import OutboundCompiler
+from app.mesh.profiles import profile_of
 from app.mesh.snapshot import MeshSnapshot
 from app.objects.config import MeshConfigSpec
 from xds.policy.identity import Issuers
@@ -57,6 +59,32 @@ def test_permissive_mode_ignores_rules() -> None:
     policy = compile_policy(mesh, PROFILE)
     assert [up.service for up in policy.outbound.upstreams] == [MAIL.service, CART.service]
     assert policy.inbound.http[0].hosts[0].rules == ANYBODY
+
+
+def test_backend_of_weight_zero_knows_its_root_and_gets_nothing() -> None:
+    names = ("root", "v1", "v2")
+    mesh = factory.snapshot(
+        factory.namespace("shop"),
+        factory.permissive(),
+        *(factory.service(f"shop/{name}") for name in names),
+        *(factory.pod(f"shop/{name}") for name in names),
+        factory.traffic_split("shop/s", {"v1": 1, "v2": 0}, root="root"),
+    )
+    pods = {pod.name: pod for pod in mesh.workloads.pods.values()}
+    policies = {name: compile_policy(mesh, profile_of(pods[name])) for name in names}
+    hosts = {name: policies[name].inbound.http[0].hosts for name in names}
+    assert {name: [host.service.name for host in hosts[name]] for name in names} == {
+        "root": ["root"],
+        "v1": ["root", "v1"],
+        "v2": ["root", "v2"],
+    }
+    assert "root.shop" in hosts["v2"][0].domains
+    (port,) = policies["v1"].outbound.http
+    weights = {
+        host.rule.service.name: {one.service.name: one.weight for one in host.rule.upstreams}
+        for host in port.hosts
+    }
+    assert weights == {"root": {"v1": 1}, "v1": {"v1": 100}, "v2": {"v2": 100}}
 
 
 def test_permissive_profiles_of_a_namespace_share_their_outbound() -> None:

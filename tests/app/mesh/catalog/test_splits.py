@@ -75,6 +75,7 @@ def test_single_endpoint_is_not_split() -> None:
     [
         pytest.param(V1.service, [ROOT], id="backend"),
         pytest.param(ROOT.service, [ROOT], id="root-is-its-own-backend"),
+        pytest.param(OTHER_PORT.service, [ROOT], id="backend-of-weight-zero"),
         pytest.param(V2_OLD.service, [], id="not-a-backend"),
         pytest.param(NO_PORT.service, [], id="backend-without-the-port"),
         pytest.param(POD.service, [], id="single-endpoint"),
@@ -83,7 +84,7 @@ def test_single_endpoint_is_not_split() -> None:
 def test_roots_are_those_whose_port_the_backend_serves(
     backend: MeshService, roots: list[ServiceView]
 ) -> None:
-    weights = {"v1": 1, "root": 1, "v4": 1}
+    weights = {"v1": 1, "root": 1, "v3": 0, "v4": 1}
     rules = snapshots.rules(splits=[snapshots.split("shop/root", weights)])
     assert list(roots_of(snapshots.services(VIEWS), rules, backend)) == roots
 
