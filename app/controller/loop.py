@@ -8,6 +8,7 @@ Specification: HOUSE 4.1 and 4.6; data-plane 7.7.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -72,6 +73,9 @@ class Pace:
 
     quiet_seconds: float = 0.05
     longest_seconds: float = 1.0
+    crowd_seconds: float = 0.05
+    """Least time between publications for proxies that only came or went: a thousand that come
+    together are a few publications, the first of a crowd waits for nobody."""
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -96,7 +100,11 @@ class MeshLoop:
         self._queue: queue.SimpleQueue[Event | threading.Event | None] = queue.SimpleQueue()
         """Events; a threading.Event of who waits for those before it; None at the end."""
         self._waiting: list[threading.Event] = []
-        self._batch = _Batch(pace or Pace())
+        self._pace = pace or Pace()
+        self._batch = _Batch(self._pace)
+        self._crowd_until: float | None = None
+        """Until when proxies that came or went wait for others; None: nobody waits."""
+        self._published_at = -math.inf
         self._unsynced = set(WATCHED_KINDS)
         self._urgent: list[ObjectEvent] = []
         self._snapshot: MeshSnapshot | None = None
@@ -159,7 +167,7 @@ class MeshLoop:
     def _collect(self, *, wait: bool) -> bool:
         """Events on the queue are sorted into what applies now and what waits."""
         try:
-            patience = None if self._unsynced else self._batch.seconds_left()
+            patience = None if self._unsynced else self._patience()
             event = self._queue.get(timeout=patience) if wait else None
             if wait and event is None:
                 return False
@@ -173,6 +181,14 @@ class MeshLoop:
         except queue.Empty:
             pass
         return True
+
+    def _patience(self) -> float | None:
+        """How long nothing is due; None: until the next event."""
+        crowd = self._crowd_until
+        waits = [self._batch.seconds_left()]
+        if crowd is not None:
+            waits.append(max(0.0, crowd - self._pace.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _take(self, event: Event | threading.Event) -> None:
         if isinstance(event, threading.Event):
@@ -235,21 +251,28 @@ class MeshLoop:
         self.synced.set()
 
     def _publish(self) -> None:
-        old, snapshot = self._state, self._snapshot
-        if snapshot is None:
-            return
-        if (
-            old is not None
-            and old.snapshot is snapshot
-            and old.secrets is self._secrets
-            and old.connected == self._connected.keys()
-        ):
+        snapshot, self._crowd_until = self._snapshot, None
+        if snapshot is None or not self._has_news(snapshot):
             return
         state = MeshState(
             snapshot=snapshot, secrets=self._secrets, connected=frozenset(self._connected)
         )
         self._publication.publish(state)
         self._state = state
+        self._published_at = self._pace.monotonic()
+
+    def _has_news(self, snapshot: MeshSnapshot) -> bool:
+        """True when something is to be published now; proxies that only came or went may wait."""
+        old = self._state
+        if old is None or old.snapshot is not snapshot or old.secrets is not self._secrets:
+            return True
+        if old.connected == self._connected.keys():
+            return False
+        due = self._published_at + self._pace.crowd_seconds
+        if self._waiting or due <= self._pace.monotonic():
+            return True
+        self._crowd_until = due
+        return False
 
 
 class _Batch:

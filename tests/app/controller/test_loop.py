@@ -171,22 +171,49 @@ def test_events_that_queued_up_are_one_publication() -> None:
 
 def test_connects_and_certificates_apply_at_once() -> None:
     desk = Desk()
+    desk.tell(ProxyConnected(proxy=proxy(1)), after_ms=50)
     desk.tell(SERVICE)
-    desk.tell(ProxyConnected(proxy=proxy(1)))
     desk.tell(CertificatesIssued(secrets=SECRETS))
-    desk.tell(ProxyGone(proxy=proxy(1)))
+    desk.tell(ProxyGone(proxy=proxy(1)), after_ms=49)
+    desk.tell(after_ms=1)
     seen = [(state.secrets, set(state.connected)) for state in desk.states]
-    assert seen == [(None, {proxy(1)}), (SECRETS, {proxy(1)}), (SECRETS, set())]
-    assert desk.mesh.batches == []
+    assert seen[:2] == [(None, {proxy(1)}), (SECRETS, {proxy(1)})]
+    assert seen[-1] == (SECRETS, set())
+
+
+def test_crowd_of_proxies_is_one_publication_and_its_first_waits_for_nobody() -> None:
+    desk = Desk()
+    desk.tell(ProxyConnected(proxy=proxy(1)), after_ms=50)
+    desk.tell(ProxyConnected(proxy=proxy(2)), after_ms=10)
+    desk.tell(ProxyConnected(proxy=proxy(3)), after_ms=39)
+    assert [state.connected for state in desk.states] == [{proxy(1)}]
+    desk.tell(after_ms=1)
+    assert [state.connected for state in desk.states][1:] == [{proxy(1), proxy(2), proxy(3)}]
+
+
+def test_proxy_that_came_and_left_meanwhile_is_no_publication() -> None:
+    desk = Desk()
+    desk.tell(ProxyConnected(proxy=proxy(1)))
+    desk.tell(ProxyGone(proxy=proxy(1)), after_ms=10)
+    desk.tell(after_ms=100)
+    assert desk.states == []
+
+
+def test_crowd_ends_when_somebody_wants_to_catch_up() -> None:
+    desk = Desk()
+    desk.tell(ProxyConnected(proxy=proxy(1)))
+    assert desk.states == []
+    desk.tell(threading.Event())
+    assert [state.connected for state in desk.states] == [{proxy(1)}]
 
 
 def test_nothing_new_is_not_published() -> None:
     desk = Desk()
     desk.mesh.still = True
-    desk.tell(ProxyConnected(proxy=proxy(1)))
+    desk.tell(ProxyConnected(proxy=proxy(1)), after_ms=50)
     desk.tell(ENDPOINTS)
-    desk.tell(ProxyConnected(proxy=proxy(1)))
-    desk.tell(ProxyGone(proxy=proxy(2)))
+    desk.tell(ProxyConnected(proxy=proxy(1)), after_ms=50)
+    desk.tell(ProxyGone(proxy=proxy(2)), after_ms=50)
     assert len(desk.states) == 1
 
 
