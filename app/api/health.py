@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from app.api.schemas import Health, Version
 from app.deps import CurrentRuntime
@@ -37,7 +38,7 @@ def read_version(runtime: CurrentRuntime) -> Version:
     return Version(version=version("openservicemesh"), mesh_name=runtime.settings.mesh_name)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def read_metrics(runtime: CurrentRuntime) -> Response:
     """Metrics of the control plane as Prometheus text."""
     return Response(runtime.metrics.render(), media_type=CONTENT_TYPE)

@@ -9,7 +9,7 @@ from app.deps import CurrentRuntime, CurrentSnapshot
 from app.mesh import snapshot as mesh
 from xds.policy.http import HttpMatch
 
-router = APIRouter(prefix="/api/v1", tags=["policies"])
+router = APIRouter(prefix="/api/v1", tags=["policies"], responses=schemas.PROBLEMS)
 
 
 @router.get("/services")

@@ -6,6 +6,7 @@ In standalone mode a proxy's own admin interface is handed through, read-only. K
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from app.api import schemas
 from app.deps import ConnectedProxy, CurrentRuntime, CurrentSnapshot, QueryString
@@ -16,7 +17,7 @@ from xds.protos import to_json
 from xds.resource import ResourceKind
 from xds.stream.ledger import KindStatus, ProxyStatus
 
-router = APIRouter(prefix="/api/v1/proxies", tags=["proxies"])
+router = APIRouter(prefix="/api/v1/proxies", tags=["proxies"], responses=schemas.PROBLEMS)
 
 
 @router.get("")
@@ -50,20 +51,24 @@ def read_resources(
     ]
 
 
-@router.get("/{uuid}/envoy/{path:path}")
+@router.get(
+    "/{uuid}/envoy/{path:path}",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "What Envoy answered"}},
+)
 def read_envoy(
     path: str,
     query: QueryString,
     status: ConnectedProxy,
     snapshot: CurrentSnapshot,
     runtime: CurrentRuntime,
-) -> Response:
+) -> PlainTextResponse:
     """What the sidecar's admin interface answers to GET; standalone mode only."""
     admin, pod = runtime.compute.envoy_admin, snapshot.workloads.pods.get(status.proxy.uuid)
     if admin is None or pod is None:
         raise NotFoundError("sidecars are reached through this API in standalone mode only")
     key = ObjectKey(kind=ObjectKind.POD, namespace=pod.namespace, name=pod.name)
-    return Response(admin.call(key, "GET", f"/{path}{query}"), media_type="text/plain")
+    return PlainTextResponse(admin.call(key, "GET", f"/{path}{query}"))
 
 
 def _summary(status: ProxyStatus, snapshot: MeshSnapshot) -> dict[str, object]:

@@ -18,6 +18,21 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class Problem(Answer):
+    """Why a request was not answered, and what to do."""
+
+    detail: str
+    code: str
+    """Error code, such as E3003; docs/errors.md tells it."""
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "No such thing"},
+    502: {"model": Problem, "description": "Not read yet, or a sidecar does not answer"},
+}
+"""How requests about the mesh may fail, for the OpenAPI document."""
+
+
 class RejectedUpdate(Answer):
     """What a proxy refused: the version and Envoy's own words."""
 

@@ -144,9 +144,10 @@ def test_drain_answers_after_the_delay_while_others_are_served(sidecar: Sidecar)
         started = time.monotonic()
         draining = pool.submit(sidecar.ask, "/osm-drain")
         assert sidecar.ask("/osm-ready") == (200, "LIVE\n")
-        assert time.monotonic() - started < 1
+        assert not draining.done()
         assert draining.result() == (200, "drained\n")
-        assert time.monotonic() - started >= 1
+        # Envoy's timer may be a few milliseconds early.
+        assert time.monotonic() - started >= 0.95
 
 
 def test_tls_of_an_https_probe_ends_in_the_container(sidecar: Sidecar) -> None:
