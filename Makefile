@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # Programs of the machine the mesh stands on, and the Debian packages that bring them.
-PROGRAMS := ip iptables-restore redis-server
-PACKAGES := iproute2 iptables redis-server
+PROGRAMS := ip iptables-restore redis-server curl
+PACKAGES := iproute2 iptables redis-server curl
 
 .PHONY: help demo test lint format bench golden docs pins system clean
 
