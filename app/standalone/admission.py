@@ -15,7 +15,7 @@ from app.compute.declared import Admitted
 from app.inject.pod import ENVOY_UID
 from app.objects import scheme
 from app.objects.core import Service
-from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
+from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected, is_label
 from app.standalone.specs import (
     WORKLOADS,
     ConfigMap,
@@ -26,6 +26,7 @@ from app.standalone.specs import (
     Pod,
     PodSpec,
     Probe,
+    Secret,
     StatefulSet,
     Workload,
     pod_spec,
@@ -43,6 +44,9 @@ FIELD_PATHS = (
     "status.podIPs",
 )
 """What a downward ``fieldRef`` may name, besides single labels and annotations."""
+
+_CONTENTS: dict[str, type[ConfigMap | Secret]] = {"ConfigMap": ConfigMap, "Secret": Secret}
+"""Kinds whose keys become files, written by root: none may lead out of its directory."""
 
 Problem = tuple[str, str]
 """Path of a field, and the sentence about it."""
@@ -68,8 +72,10 @@ class Admission:
             problems = list(check_workload(raw))
             if problems or kind != "Pod":
                 return _answer(raw, where, problems)
-        if kind == "ConfigMap":
-            return _answer(raw, where, list(_check_config_map(raw)))
+        if kind in _CONTENTS:
+            problems = list(_check_content(raw, _CONTENTS[kind]))
+            if problems or kind == "ConfigMap":
+                return _answer(raw, where, problems)
         if not scheme.is_mesh_kind(raw):
             known = ", ".join(sorted({*scheme.KINDS, *WORKLOADS, "ConfigMap"}))
             reason = f"{kind!r} of {version!r} is not known here; known kinds are {known}"
@@ -153,8 +159,10 @@ def _check_pod(spec: PodSpec, path: str) -> Iterator[Problem]:
         if not (volume.config_map or volume.secret or volume.empty_dir is not None):
             reason = f"volume {volume.name!r} must be a configMap, a secret or an emptyDir here"
             yield f"{path}.volumes[{index}]", reason
+        if not is_label(volume.name):
+            yield f"{path}.volumes[{index}].name", f"{volume.name!r} {_NO_LABEL}"
         source = volume.config_map or volume.secret
-        if any("/" in item.path for item in (source.items if source else ())):
+        if not all(_is_file_name(item.path) for item in (source.items if source else ())):
             yield f"{path}.volumes[{index}]", "paths of items must be plain file names here"
     names: set[str] = set()
     for place, container in _containers(spec, path):
@@ -170,6 +178,10 @@ _REFUSED_USER = (
 )
 
 
+# Names of volumes and containers become names of files, which root writes.
+_NO_LABEL = "is no name; write at most 63 lower-case letters, digits and '-'"
+
+
 def _containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
     for index, container in enumerate(spec.init_containers):
         yield f"{path}.initContainers[{index}]", container
@@ -178,6 +190,8 @@ def _containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
 
 
 def _check_container(container: Container, place: str, volumes: set[str]) -> Iterator[Problem]:
+    if not is_label(container.name):
+        yield f"{place}.name", f"{container.name!r} {_NO_LABEL}"
     if not container.command:
         reason = (
             f"container {container.name!r} has no command; there are no images on one machine, "
@@ -243,18 +257,22 @@ def _check_ports(spec: PodSpec, path: str) -> Iterator[Problem]:
                 yield asked, f"port {port.container_port} is asked for twice, first at {owner}"
 
 
-def _check_config_map(raw: RawObject) -> Iterator[Problem]:
+def _check_content(raw: RawObject, model: type[ConfigMap | Secret]) -> Iterator[Problem]:
     if raw.get("apiVersion") != "v1":
-        yield "apiVersion", f"must be v1 for a ConfigMap, not {raw.get('apiVersion')!r}"
+        yield "apiVersion", f"must be v1 for a {raw['kind']}, not {raw.get('apiVersion')!r}"
         return
     try:
-        found = ConfigMap.model_validate(raw)
+        found = model.model_validate(raw)
     except ValidationError as error:
         yield scheme.sentence(error)
         return
-    for name in (*found.data, *found.binary_data):
-        if "/" in name or name in ("", ".", ".."):
+    for name in found.names:
+        if not _is_file_name(name):
             yield "data", f"the key {name!r} cannot be the name of a file"
+
+
+def _is_file_name(name: str) -> bool:
+    return "/" not in name and "\0" not in name and name != "" and not name.startswith("..")
 
 
 def _answer(raw: RawObject, where: str, problems: list[Problem]) -> Admitted:

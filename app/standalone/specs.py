@@ -328,12 +328,22 @@ class ConfigMap(KubeObject):
     data: StringMap = Field(default_factory=dict)
     binary_data: StringMap = Field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its keys."""
+        return (*self.data, *self.binary_data)
+
 
 class Secret(KubeObject):
     """Base64 text by key, and plain text that takes precedence."""
 
     data: StringMap = Field(default_factory=dict, repr=False)
     string_data: StringMap = Field(default_factory=dict, repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its keys."""
+        return (*self.data, *self.string_data)
 
 
 Workload = Deployment | StatefulSet | Job | Pod

@@ -222,6 +222,42 @@ C = "spec.containers[0]"
             factory.raw("ConfigMap", "a/b", data={"a/b": "c"}), "data", "'a/b'", id="key-with-slash"
         ),
         pytest.param(
+            factory.raw("ConfigMap", "a/b", binaryData={"..data": "c"}),
+            "data",
+            "'..data'",
+            id="key-of-our-own",
+        ),
+        pytest.param(
+            factory.raw("Secret", "a/b", data={"../../etc/passwd": "Yw=="}),
+            "data",
+            "'../../etc/passwd'",
+            id="secret-key-that-leads-out",
+        ),
+        pytest.param(
+            factory.raw("Secret", "a/b", stringData={"a/b": "c"}),
+            "data",
+            "'a/b'",
+            id="plain-secret-key-with-slash",
+        ),
+        pytest.param(
+            pod(container(), volumes=[{"name": "../../v", "emptyDir": {}}]),
+            "spec.volumes[0].name",
+            "'../../v' is no name",
+            id="volume-name-that-leads-out",
+        ),
+        pytest.param(
+            pod(container(name="../x")), f"{C}.name", "'../x' is no name", id="container-name"
+        ),
+        pytest.param(
+            pod(
+                container(),
+                volumes=[{"name": "v", "secret": {"items": [{"key": "k", "path": ".."}]}}],
+            ),
+            "spec.volumes[0]",
+            "plain file names",
+            id="path-that-leads-out",
+        ),
+        pytest.param(
             factory.raw("ConfigMap", "a/b", data={"a": 5}), "data.a", "must be text", id="no-text"
         ),
         pytest.param(
