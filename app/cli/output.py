@@ -15,9 +15,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
+# What is printed comes from users and Envoys: "[a-z]+" is a pattern, not markup.
+console = Console(markup=False, emoji=False)
+errors = Console(stderr=True, markup=False, emoji=False)
 
 
 class OutputFormat(StrEnum):
@@ -70,5 +72,5 @@ def cell(row: Mapping[str, Any], path: str) -> str:
 
 def fail(message: str, status: int = 1) -> typer.Exit:
     """The message stands on standard error; raise the result to end with the status."""
-    errors.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
+    errors.print(Text.assemble(("error:", "bold red"), " ", message), soft_wrap=True)
     return typer.Exit(status)
