@@ -21,6 +21,7 @@ _MAX_VALUES = 200_000
 """Values of one document with aliases spelled out; more is a mistake or an attack."""
 _MAX_DEPTH = 100
 _TAG = "tag:yaml.org,2002:"
+_MERGE_TAG = f"{_TAG}merge"
 _PLAIN_TAGS = {f"{_TAG}{name}" for name in ("null", "bool", "int", "float")}
 _TEXT_TAGS = {f"{_TAG}{name}" for name in ("str", "timestamp", "value")}
 
@@ -135,8 +136,25 @@ class _Values:
             if key.value in seen:
                 raise _BadValueError(key, f"the key {key.value!r} is given twice; remove one")
             seen.add(key.value)
-        self._loader.flatten_mapping(node)
-        return {str(key.value): self.value(item, depth + 1) for key, item in node.value}
+        own: dict[str, object] = {}
+        merged: dict[str, object] = {}
+        for key, item in node.value:
+            if key.tag == _MERGE_TAG:
+                merged = self._merged(item, depth)
+            else:
+                own[str(key.value)] = self.value(item, depth + 1)
+        return {**merged, **own}
+
+    def _merged(self, node: yaml.Node, depth: int) -> dict[str, object]:
+        """What ``<<`` brings in. The library's own way multiplies before anybody can count."""
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        merged: dict[str, object] = {}
+        for part in reversed(parts):  # the first wins
+            value = self.value(part, depth + 1)
+            if not isinstance(value, dict):
+                raise _BadValueError(part, "<< takes a mapping, or a sequence of mappings")
+            merged.update(value)
+        return merged
 
     def _scalar(self, node: yaml.Node) -> object:
         if node.tag in _TEXT_TAGS:

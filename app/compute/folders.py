@@ -105,8 +105,7 @@ class Folders:
     def _look(self) -> dict[Path, _Stamp]:
         found: dict[Path, _Stamp] = {}
         for path in self._paths:
-            candidates = sorted(path.iterdir()) if path.is_dir() else [path]
-            for file in candidates:
+            for file in _candidates(path):
                 stamp = _stamp(file)
                 if stamp != _GONE and (file == path or _is_yaml(file)):
                     found[file] = stamp
@@ -154,6 +153,14 @@ def _notices(folders: Sequence[Path], stopping: threading.Event) -> Iterator[obj
 def _ticks(stopping: threading.Event) -> Iterator[object]:
     while not stopping.wait(_TICK_MILLISECONDS / 1000):
         yield None
+
+
+def _candidates(path: Path) -> list[Path]:
+    """The files of a folder, or the file itself; none of a folder that vanishes this moment."""
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else [path]
+    except OSError:
+        return []
 
 
 def _is_yaml(path: Path) -> bool:

@@ -24,7 +24,7 @@ class KeptObjects:
     def load(self) -> list[RawObject]:
         """All kept objects, sorted by file name.
 
-        A file that was cut short by a crash is dropped.
+        A file that was cut short by a crash is dropped; one that vanishes meanwhile is not there.
         """
         if self._folder is None or not self._folder.is_dir():
             return []
@@ -32,6 +32,8 @@ class KeptObjects:
         for path in sorted(self._folder.glob("*.json")):
             try:
                 found.append(json.loads(path.read_text(encoding="utf-8")))
+            except FileNotFoundError:
+                continue
             except ValueError:
                 path.unlink(missing_ok=True)
         return found

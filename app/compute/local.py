@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from app import logs
 from app.compute.declared import Admit, DeclaredObjects, RawKey, Stored
 from app.compute.folders import FileChange, Folders
 from app.compute.kept import KeptObjects
-from app.errors import ObjectError, WriteConflict
+from app.errors import AppError, ObjectError, WriteConflict
 from app.events import ObjectChanged, ObjectDeleted, ObjectEvent, SourceChecked, Synced
 from app.objects import scheme
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
@@ -61,6 +62,7 @@ class LocalObjects:
         self._kinds: frozenset[ObjectKind] = frozenset()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._log = logs.logger("files")
 
     # Source
 
@@ -201,9 +203,14 @@ class LocalObjects:
                 self._announce(stored.key, stored)
             self._post_rejections()
             self._tell(Synced(kinds=self._kinds))
-        for changes in self._folders.watch(self._stopping):
-            with self._lock:
-                self._apply_files(changes)
+        while not self._stopping.is_set():
+            try:
+                for changes in self._folders.watch(self._stopping):
+                    with self._lock:
+                        self._apply_files(changes)
+            except Exception as error:  # one file must not end the watch over all
+                code = getattr(error, "code", AppError.code)
+                self._log.exception("a change of files was not taken", error_code=code)
 
     def _apply_files(self, changes: Iterable[FileChange]) -> None:
         for change in changes:

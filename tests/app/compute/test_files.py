@@ -106,6 +106,23 @@ def test_aliases_cannot_blow_up_a_document() -> None:
     assert "aliases" in rejected.reason
 
 
+def test_merges_cannot_blow_up_a_document() -> None:
+    levels = "\n".join(
+        f"l{i}: &l{i}\n  <<: [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 12)
+    )
+    (rejected,) = read_documents(f"l0: &l0 {{x: 1}}\n{levels}", "f").rejected
+    assert "aliases" in rejected.reason
+
+
+def test_a_merge_brings_in_what_is_not_there_and_its_first_mapping_wins() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {x: 3, <<: [*a, *b]}\nd: {<<: *b, z: 4}"
+    (document,) = read_documents(text, "f").documents
+    assert document.raw["c"] == {"x": 3, "y": 1, "z": 2}
+    assert document.raw["d"] == {"y": 2, "z": 4}
+    (rejected,) = read_documents("kind: A\nb: {<<: 5}", "f").rejected
+    assert (rejected.where, "<< takes a mapping" in rejected.reason) == ("f:2", True)
+
+
 @pytest.mark.parametrize(
     ("text", "where"),
     [

@@ -65,7 +65,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., tuple[LocalObjects, Recorde
     stores: list[LocalObjects] = []
 
     def start(**options: object) -> tuple[LocalObjects, Recorder]:
-        store = LocalObjects([tmp_path], admit=admit, **options)  # type: ignore[arg-type]
+        store = LocalObjects([tmp_path], **{"admit": admit, **options})  # type: ignore[arg-type]
         stores.append(store)
         store.load()
         recorder = Recorder()
@@ -153,6 +153,22 @@ def test_files_come_and_go(tmp_path: Path, opened) -> None:
     recorder.wait(changed("new"))
     (tmp_path / "a.yaml").unlink()
     recorder.wait(deleted("web"))
+
+
+def test_an_object_nobody_can_bear_does_not_end_the_watch(tmp_path: Path, opened) -> None:
+    exploded = threading.Event()
+
+    def fragile(raw: RawObject, where: str) -> Admitted:
+        if raw["metadata"]["name"] == "explosive":
+            exploded.set()
+            raise RuntimeError("nobody foresaw this object")
+        return admit(raw, where)
+
+    _, recorder = opened(admit=fragile)
+    (tmp_path / "a.yaml").write_text(service("explosive"))
+    assert exploded.wait(PATIENCE)
+    (tmp_path / "b.yaml").write_text(service("web"))
+    recorder.wait(changed("web"))
 
 
 def test_a_truncated_file_is_not_believed_at_once(tmp_path: Path, opened) -> None:
@@ -283,9 +299,11 @@ def test_written_objects_outlive_the_process_in_private_files(tmp_path: Path, op
     (file,) = kept.iterdir()
     assert (kept.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     (kept / "cut-short.json").write_text('{"kind": "P')
+    (kept / "vanished.json").symlink_to("nowhere")  # as one that goes between listing and reading
     again, recorder = opened(kept_in=kept)
     assert again.read(POD_KEY) == store.read(POD_KEY)
     assert "+web-0" in recorder.names()
+    (kept / "vanished.json").unlink()
     again.delete(POD_KEY)
     assert list(kept.iterdir()) == []
 
