@@ -13,6 +13,7 @@ from e2e.packets import captured_between_pods
 
 pytestmark = [pytest.mark.root, pytest.mark.envoy, pytest.mark.serial]
 
+LEDGER = Path(__file__).with_name("ledger.yaml")
 README = Path(__file__).parents[2] / "README.md"
 TARGETS = "smi/traffic-targets.yaml"
 SPLIT = "apps/traffic-split.yaml"
@@ -283,6 +284,20 @@ def test_pattern_larger_than_envoys_own_limit_is_taken(mesh: RunningMesh) -> Non
         assert {seen.status for seen in answers} == {404}
         assert {seen.version for seen in answers} <= {"v1", "v2"}
     assert [proxy["rejected"] for proxy in mesh.api("/api/v1/proxies")] == [[]] * 6
+
+
+def test_stateful_pods_are_reached_by_name_and_a_job_ends(mesh: RunningMesh) -> None:
+    count = len(mesh.pods())
+    mesh.write("apps/ledger.yaml", LEDGER.read_text())
+
+    def is_audited() -> bool:
+        return [p.status for p in mesh.pods() if p.name.startswith("audit-")] == ["Completed"]
+
+    mesh.wait_until(is_audited, 60)
+    told = mesh.osm("standalone", "logs", mesh.pod("audit-").name).splitlines()
+    assert told[-2:] == ["ledger-0.ledger ledger-0", "ledger-1.ledger ledger-1"]
+    (mesh.folder / "apps/ledger.yaml").unlink()
+    mesh.wait_until(lambda: len(mesh.pods()) == count and mesh.is_settled())
 
 
 def test_second_mesh_of_the_name_is_refused_and_changes_nothing(
