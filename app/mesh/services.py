@@ -161,7 +161,7 @@ def _from_endpoints(found: Endpoints | None, members: Mapping[str, Pod]) -> Iter
         entries += [(address, False) for address in subset.not_ready_addresses]
         for address, ready in entries:
             pod = _pod_behind(address.ip, address.target_ref, members)
-            if pod is not None:
+            if pod is not None and _is_address(address.ip):
                 yield Backing(
                     ip=address.ip,
                     hostname=address.hostname,
@@ -173,12 +173,12 @@ def _from_endpoints(found: Endpoints | None, members: Mapping[str, Pod]) -> Iter
 
 
 def _is_address(text: str) -> bool:
-    """False for the names of an FQDN slice."""
+    """False for the names of an FQDN slice, for none, and with a zone, which Envoy refuses."""
     try:
         address_order(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text
 
 
 def _is_leaving(pod: Pod) -> bool:

@@ -378,3 +378,20 @@ def test_endpoints_are_sorted_by_number() -> None:
     )
     addresses = [one.address for one in found.endpoints.by_service[web()]]
     assert addresses == ["10.0.0.2", "10.0.0.9", "10.0.0.10"]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(factory.endpoints("shop/web", {"web": ""}), id="none"),
+        pytest.param(
+            factory.endpoint_slice(
+                "shop/web-x", "web", [factory.endpoint("fe80::1%eth0", pod="web")]
+            ),
+            id="with-a-zone",
+        ),
+    ],
+)
+def test_an_address_that_is_none_is_left_out(found: Any) -> None:
+    snapshot = mesh(SERVICE, pod(ip=""), found)
+    assert snapshot.endpoints.by_service == {web(): ()}
