@@ -162,6 +162,8 @@ def _wrong_match(match: smi.RouteMatch) -> tuple[str, str] | None:
     reason = check_pattern(match.path_regex or ANY_PATH)
     if reason:
         return ".pathRegex", reason
+    if match.methods and not any(match.methods):
+        return ".methods", "names no method: write * for any"
     for index, headers in enumerate(match.headers):
         for name, pattern in headers.items():
             field = f".headers[{index}].{name}"

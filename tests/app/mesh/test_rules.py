@@ -341,6 +341,12 @@ def test_match_of_a_group(match: dict[str, Any], expected: HttpMatch) -> None:
             id="path",
         ),
         pytest.param(
+            {"methods": [""]},
+            "spec.matches[1].methods",
+            "names no method: write * for any",
+            id="no-method",
+        ),
+        pytest.param(
             {"headers": [{"a": "x"}, {"b": "("}]},
             "spec.matches[1].headers[1].b",
             "is not a pattern RE2 can compile: missing ): (",
