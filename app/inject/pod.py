@@ -22,6 +22,7 @@ from app.objects.meta import (
     StringMap,
     field_path,
 )
+from xds.policy.identity import is_uuid
 
 ENVOY_UID = 1500
 ENVOY_CONTAINER = "envoy"
@@ -166,6 +167,9 @@ def check_names(view: PodView) -> None:
     if len(account) > _ACCOUNT_LENGTH or not all(map(_is_label, labels)):
         shown = repr(account[:_NAME_LENGTH])
         raise InjectionError(f"spec.serviceAccountName: {shown} is not a name of dots and labels")
+    if is_uuid(labels[0]):
+        # Its workload certificate could name the sidecar of another account (data-plane 10.1).
+        raise InjectionError(f"spec.serviceAccountName: {account} begins with a UUID; rename it")
     uuid = view.metadata.labels.get(PROXY_UUID_LABEL)
     if view.has_sidecar and not _is_label(uuid or ""):
         raise InjectionError(f"metadata.labels: {PROXY_UUID_LABEL} is not the UUID of a sidecar")

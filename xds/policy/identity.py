@@ -146,13 +146,14 @@ class Issuers:
 
 def _parse_proxy_name(name: str) -> ProxyId | None:
     labels = name.split(".")
-    if len(labels) < 4 or "" in labels or labels[1] != _SIDECAR or not _is_uuid(labels[0]):  # noqa: PLR2004
+    if len(labels) < 4 or "" in labels or labels[1] != _SIDECAR or not is_uuid(labels[0]):  # noqa: PLR2004
         return None
     identity = ServiceIdentity(namespace=labels[-1], service_account=".".join(labels[2:-1]))
     return ProxyId(uuid=labels[0], identity=identity)
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """True for a UUID in its usual form, as a proxy's name begins with."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

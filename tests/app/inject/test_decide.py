@@ -15,6 +15,7 @@ from xds.policy.identity import ServiceIdentity
 
 SWITCH = "openservicemesh.io/sidecar-injection"
 METRICS = "openservicemesh.io/metrics"
+OTHERS_SIDECAR = "5ee1b2a4-7e0c-4d8f-9c65-0f4f2d1b8a11.sidecar"
 
 
 def annotated(value: str | None) -> RawObject:
@@ -224,6 +225,11 @@ def ports(*numbers: int | RawObject) -> list[RawObject]:
                 id=f"account-{account[:5]}",
             )
             for account in ("a/b", "a..b", "é", "A", "a" * 64, "a." * 126 + "aa")
+        ),
+        pytest.param(
+            pod(spec={"serviceAccountName": f"{OTHERS_SIDECAR}.cart"}),
+            f"spec.serviceAccountName: {OTHERS_SIDECAR}.cart begins with a UUID; rename it",
+            id="account-that-reads-like-a-sidecar",
         ),
         pytest.param(
             pod(
