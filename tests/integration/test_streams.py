@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -161,6 +164,28 @@ def test_only_the_proxies_that_a_change_concerns_are_woken(world: World) -> None
         assert first.is_silent()
 
 
+def test_a_change_taken_back_while_a_stream_looks_at_it_reaches_the_stream(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, changed = config(**MESH), config(**{**MESH, "RDS": {"r": "2"}})
+    world.publish(before)
+    with world.envoy() as envoy:
+        connect(envoy)
+        assert world.hub.wait_until_settled(10)
+        current = world.reader.current
+
+        def look(proxy: ProxyId) -> ResourceSet | None:
+            found = current(proxy)
+            if threading.current_thread().name.startswith("xds-stream"):
+                monkeypatch.undo()
+                assert world.publish(before) == 1
+            return found
+
+        monkeypatch.setattr(world.reader, "current", look)
+        world.publish(changed)
+        assert [envoy.take().bodies, envoy.take().bodies] == [{"r": b"r2"}, {"r": b"r"}]
+
+
 def test_nothing_is_sent_before_the_configuration_is_complete(start: Start) -> None:
     world = start()
     with world.envoy() as envoy:
@@ -302,6 +327,17 @@ def test_a_client_that_asks_for_nothing_is_sent_away(start: Start) -> None:
     assert "asked for nothing" in ended.details
 
 
+def test_news_do_not_prolong_the_wait_for_a_first_request(start: Start) -> None:
+    world = start(first_request_seconds=0.3)
+    with world.envoy() as envoy:
+        deadline = time.monotonic() + 5
+        while not world.hub.wake():
+            assert time.monotonic() < deadline
+        while world.hub.wake():
+            assert time.monotonic() < deadline
+        assert envoy.ended().code is grpc.StatusCode.UNAVAILABLE
+
+
 def test_a_sidecar_quicker_than_the_news_of_its_pod_waits(world: World) -> None:
     world.reader.admissions[A.uuid] = Admission.UNKNOWN_POD
     with world.envoy() as envoy:
@@ -354,6 +390,20 @@ def test_one_stream_too_many_for_the_pool_fails_at_once(start: Start) -> None:
         connect(first)
         connect(second)
         assert refused(world, world.envoy(C)).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_one_proxy_does_not_take_the_pool_from_all(start: Start) -> None:
+    world = start(pool_size=20)
+    world.reader.sets |= {p.uuid: config(**MESH) for p in (A, B, C)}
+    with ExitStack() as streams:
+        for _ in range(16):
+            streams.enter_context(world.envoy(A))
+        while world.hub.wake() < 16:
+            pass
+        ended = refused(world, world.envoy(A))
+        assert ended.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "16 streams already" in ended.details
+        connect(streams.enter_context(world.envoy(B)))
 
 
 # Ends ---------------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 _ADS = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _SDS = "envoy.service.secret.v3.SecretDiscoveryService"
+_SHOWN = 64
+"""Characters of a client's own words in logs and statuses."""
 _CLIENT_LEFT = Ending(status=Status.OK, reason="the client has closed the stream")
 
 
@@ -139,14 +141,17 @@ class _Conversation:
                 raise StreamError(mail.ending.status, mail.ending.reason)
             self._receive(mail.requests)
             if mail.woken:
+                # Whoever publishes in between must find that this stream has not seen it.
+                self._stream.seen = None
                 self._stream.seen = self._hub.reader.current(self._stream.info.proxy)
             yield from self._pushes()
 
     def _first_requests(self) -> tuple[bytes, ...]:
         """The requests that opened the stream; the first must name the certificate's proxy."""
+        deadline = time.monotonic() + self._hub.patience.first_request_seconds
         mail = self._stream.mailbox.take(self._hub.patience.first_request_seconds)
-        while mail.woken and not mail.requests and mail.ending is None:
-            mail = self._stream.mailbox.take(self._hub.patience.first_request_seconds)
+        while not mail.requests and mail.ending is None and time.monotonic() < deadline:
+            mail = self._stream.mailbox.take(deadline - time.monotonic())
         if mail.ending is not None:
             raise StreamError(mail.ending.status, mail.ending.reason)
         if not mail.requests:
@@ -155,7 +160,8 @@ class _Conversation:
         uuid = self._stream.info.proxy.uuid
         if node_id != uuid:
             raise StreamError(
-                Status.PERMISSION_DENIED, f"node.id {node_id!r} is not {uuid!r} of the certificate"
+                Status.PERMISSION_DENIED,
+                f"node.id {node_id[:_SHOWN]!r} is not {uuid!r} of the certificate",
             )
         return mail.requests
 
@@ -190,7 +196,9 @@ class _Conversation:
         hub, info = self._hub, self._stream.info
         match outcome:
             case Ignored(type_url=type_url):
-                _log.warning("a type is asked for that is not served", extra={"type": type_url})
+                _log.warning(
+                    "a type is asked for that is not served", extra={"type": type_url[:_SHOWN]}
+                )
                 return
             case Ack(kind=kind, version=version):
                 hub.observer.acked(info, kind, version)

@@ -146,6 +146,10 @@ class Hub:
         with self._changed:
             if self._draining:
                 raise StreamError(_STOPPING.status, _STOPPING.reason)
+            if len(self._by_uuid.get(proxy.uuid, ())) >= _MOST_STREAMS:
+                raise StreamError(
+                    Status.RESOURCE_EXHAUSTED, f"{proxy} has {_MOST_STREAMS} streams already"
+                )
             most = self.reader.max_connections()
             if 0 < most <= len(self._by_uuid) and proxy.uuid not in self._by_uuid:
                 raise StreamError(
@@ -229,6 +233,8 @@ class Hub:
                 stream.mailbox.close(_SUPERSEDED)
 
 
+_MOST_STREAMS = 16
+"""Of one proxy: ADS, SDS and reconnects overlap; one proxy must not take the pool from all."""
 _POD_LOOK_SECONDS = 0.25
 _STOPPING = Ending(status=Status.UNAVAILABLE, reason="the control plane is stopping")
 _SUPERSEDED = Ending(status=Status.ABORTED, reason="the proxy has opened a newer stream")

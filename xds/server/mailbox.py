@@ -1,7 +1,8 @@
 """The one place where a stream's thread waits: for requests, for news, and for its end.
 
 The pump thread and gRPC put, the hub wakes, the writer takes. Ten wake-ups while the writer is busy
-are one. Requests are few and bounded: a client that floods makes its own pump wait.
+are one. Requests are few and bounded in number and size: a client that floods makes its own pump
+wait.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from enum import StrEnum
 from threading import Condition
 
 _MAX_REQUESTS = 256
+_MAX_BYTES = 16 * 1024 * 1024
+"""Of all requests that wait; one alone may be larger."""
 
 
 class Status(StrEnum):
@@ -47,20 +50,22 @@ class Mail:
 class Mailbox:
     """What one stream has to see to."""
 
-    __slots__ = ("_changed", "_ending", "_requests", "_woken")
+    __slots__ = ("_changed", "_ending", "_requests", "_waiting_bytes", "_woken")
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._requests: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._woken = False
         self._ending: Ending | None = None
 
     def put(self, request: bytes) -> bool:
         """The request waits to be taken; blocks while too many do. False: the stream is over."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._requests) < _MAX_REQUESTS or self._is_over)
+            self._changed.wait_for(lambda: self._has_room(request) or self._is_over)
             if not self._is_over:
                 self._requests.append(request)
+                self._waiting_bytes += len(request)
                 self._changed.notify_all()
             return not self._is_over
 
@@ -86,6 +91,7 @@ class Mailbox:
             )
             mail = Mail(requests=tuple(self._requests), woken=self._woken, ending=self._ending)
             self._requests.clear()
+            self._waiting_bytes = 0
             self._woken = False
             self._changed.notify_all()
             return mail
@@ -96,6 +102,11 @@ class Mailbox:
             self._changed.wait_for(lambda: self._woken or self._is_over, timeout_seconds)
             self._woken = False
             return self._ending
+
+    def _has_room(self, request: bytes) -> bool:
+        waiting = len(self._requests)
+        fits = self._waiting_bytes + len(request) <= _MAX_BYTES
+        return not waiting or (waiting < _MAX_REQUESTS and fits)
 
     @property
     def _is_over(self) -> bool:

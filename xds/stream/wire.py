@@ -20,6 +20,7 @@ from xds.resource import MeshError, Resource, ResourceKind
 MAX_NAMES = 100_000
 """Most names a client may want of one kind: ten times those of the largest mesh."""
 
+_MAX_ERROR = 4096
 _LENGTH_DELIMITED = 2
 _SHARED_BYTES = 8 * 1024 * 1024
 
@@ -128,7 +129,7 @@ def _decode_sotw(payload: bytes) -> Request:
         type_url=message.type_url,
         node_id=message.node.id,
         nonce=message.response_nonce,
-        error=message.error_detail.message if message.HasField("error_detail") else None,
+        error=_error(message),
         names=_names(message.resource_names),
     )
 
@@ -141,11 +142,16 @@ def _decode_delta(payload: bytes) -> Request:
         type_url=message.type_url,
         node_id=message.node.id,
         nonce=message.response_nonce,
-        error=message.error_detail.message if message.HasField("error_detail") else None,
+        error=_error(message),
         names=_names(message.resource_names_subscribe),
         unsubscribe=_names(message.resource_names_unsubscribe),
         initial_versions={sys.intern(n): sys.intern(v) for n, v in held.items()},
     )
+
+
+def _error(message: DiscoveryRequest | DeltaDiscoveryRequest) -> str | None:
+    """The client's refusal, bounded: it is logged, and kept while the proxy is listed."""
+    return message.error_detail.message[:_MAX_ERROR] if message.HasField("error_detail") else None
 
 
 def _names(names: Iterable[str]) -> frozenset[str]:

@@ -67,3 +67,13 @@ def test_a_flood_ends_with_the_stream() -> None:
     mailbox.close(OVER)
     flood.join(WAIT_SECONDS)
     assert results == [True] * 256 + [False]
+
+
+def test_large_requests_wait_one_at_a_time() -> None:
+    mailbox = Mailbox()
+    large = b"x" * 20_000_000
+    flood = Thread(target=lambda: [mailbox.put(large) for _ in range(3)], daemon=True)
+    flood.start()
+    for _ in range(3):
+        assert mailbox.take(WAIT_SECONDS).requests == (large,)
+    flood.join(WAIT_SECONDS)

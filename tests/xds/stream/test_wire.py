@@ -138,3 +138,8 @@ def test_too_many_names_are_an_error(
     monkeypatch.setattr(wire, "MAX_NAMES", 2)
     with pytest.raises(ProtocolError, match="names 3 resources"):
         decode(Protocol.DELTA, message.SerializeToString())
+
+
+def test_a_refusal_is_kept_at_a_bounded_length() -> None:
+    message = DiscoveryRequest(error_detail=Status(code=13, message="x" * 100_000))
+    assert decode(Protocol.SOTW, message.SerializeToString()).error == "x" * 4096
