@@ -122,9 +122,6 @@ class Layer:
         }
 
 
-EMPTY_LAYER = Layer(())
-
-
 class ResourceSet:
     """All that one proxy is configured with: a union of layers, immutable.
 
