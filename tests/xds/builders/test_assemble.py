@@ -22,7 +22,7 @@ from xds.cache import BuildCache
 from xds.policy.identity import ServiceIdentity
 from xds.policy.proxy import SecretTable, TrustBundle
 from xds.policy.traffic import DeniedPort, Inbound
-from xds.resource import EMPTY_LAYER, ResourceError, ResourceKind, ResourceSet
+from xds.resource import Layer, ResourceError, ResourceKind, ResourceSet
 
 STORE = xds_cases.STORE
 KINDS = tuple(ResourceKind)
@@ -235,4 +235,4 @@ def test_nothing_outlives_its_policy_and_set(name: str) -> None:
 
 def test_dangling_reference_is_an_error() -> None:
     with pytest.raises(ResourceError, match=r"CDS resources \['shop/web\|80'\] .* not built"):
-        assembly._check(ResourceKind.CDS, ["shop/web|80"], EMPTY_LAYER)
+        assembly._check(ResourceKind.CDS, ["shop/web|80"], Layer(()))
