@@ -48,6 +48,8 @@ FIELD_PATHS = (
 _CONTENTS: dict[str, type[ConfigMap | Secret]] = {"ConfigMap": ConfigMap, "Secret": Secret}
 """Kinds whose keys become files, written by root: none may lead out of its directory."""
 
+_LONGEST_NAME = 63
+
 Problem = tuple[str, str]
 """Path of a field, and the sentence about it."""
 
@@ -123,6 +125,9 @@ def check_workload(raw: RawObject) -> Iterator[Problem]:
     except ValidationError as error:
         yield scheme.sentence(error)
         return
+    if len(workload.metadata.name) > _LONGEST_NAME:
+        reason = f"is longer than {_LONGEST_NAME} characters, and Pods get longer ones; shorten it"
+        yield "metadata.name", reason
     yield from _check_kind(workload)
     spec, path = pod_spec(workload)
     yield from _check_pod(spec, path)

@@ -171,7 +171,13 @@ class Kubelet:
             self._remove(key)
         problems: list[Rejected] = []
         for one, stored in wanted:
-            problems += self._step(one, stored, states)
+            try:
+                problems += self._step(one, stored, states)
+            except Exception as error:  # one workload must not keep the others from running
+                code = getattr(error, "code", AppError.code)
+                self._log.exception("workload failed", workload=str(one.key), error_code=code)
+                problems.append(Rejected(where=stored.where, reason=str(error), code=code))
+                self._retry_soon()
         self._objects.report(_SOURCE, tuple(sorted(problems)))
         self._machine.processes.bound_logs()
 

@@ -197,6 +197,12 @@ C = "spec.containers[0]"
             pod(container(), hostNetwork=True), "spec.hostNetwork", "own", id="host-network"
         ),
         pytest.param(
+            {**deployment(), "metadata": {"name": "w" * 64, "namespace": "shop"}},
+            "metadata.name",
+            "longer than 63",
+            id="long-name",
+        ),
+        pytest.param(
             deployment(selector={"matchLabels": {"app": "y"}}),
             "spec.selector.matchLabels.app",
             "app=y is not among",

@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.machine import FakeNetwork, FakeProcesses
 from kubelet_world import SERVICE, World, named, workload
 
 from app.compute.declared import RawKey
-from app.objects.meta import ObjectKey, ObjectKind
+from app.inject.decide import Skip
+from app.inject.plan import Injected
+from app.objects.meta import ObjectKey, ObjectKind, RawObject
 from app.standalone.state import request_kill
 
 
@@ -180,6 +183,23 @@ def test_a_refused_injection_is_told_and_tried_again(world: World) -> None:
     assert reasons(world) == [(f"{world.file}:1", "", "Pod annotation x: 'y' is unknown")]
     world.injector.refusal = ""
     world.wait_ready()
+
+
+def test_a_workload_that_cannot_be_made_keeps_no_other_from_running(world: World) -> None:
+    inject = world.injector.inject
+
+    def fragile(pod: RawObject, **options: Any) -> Injected | Skip:
+        if pod["metadata"]["name"].startswith("bad"):
+            raise RuntimeError("nobody foresaw this")
+        return inject(pod, **options)
+
+    world.injector.inject = fragile
+    bad = workload()
+    bad["metadata"] = {"name": "bad", "namespace": "shop"}
+    world.start(bad, workload())
+    world.wait_ready()
+    world.processes.wait(lambda: bool(reasons(world)))
+    assert reasons(world) == [(f"{world.file}:1", "", "nobody foresaw this")]
 
 
 def test_a_container_waits_for_its_config_map(world: World) -> None:
