@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from importlib.metadata import version
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import health, policies, proxies
 from app.controller.runtime import Runtime
 from app.errors import AppError, SettingError
+from app.metrics import Metrics
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MISDIRECTED = 421
 _FORBIDDEN = 403
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Methods that get a series of their own; there are no bounds to what a client may invent."""
 
 
 def create_api(runtime: Runtime) -> FastAPI:
@@ -37,6 +41,7 @@ def create_api(runtime: Runtime) -> FastAPI:
         api.include_router(router)
     api.add_exception_handler(AppError, _answer_error)
     api.add_middleware(LoopbackGuard)
+    api.add_middleware(AnswerCounter, metrics=runtime.metrics)
     return api
 
 
@@ -44,6 +49,36 @@ def _answer_error(_: Request, error: Exception) -> JSONResponse:
     status = error.http_status if isinstance(error, AppError) else AppError.http_status
     code = error.code if isinstance(error, AppError) else AppError.code
     return JSONResponse({"detail": str(error), "code": code}, status_code=status)
+
+
+class AnswerCounter:
+    """Counts and times answers by the template of their route, never by the raw path."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and count what was answered."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = "500", time.monotonic()
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            path = getattr(scope.get("route"), "path", "")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.http_responses.inc(status, method, path)
+            duration = self._metrics.http_duration.labels(status, method, path)
+            duration.observe(time.monotonic() - began)
 
 
 class LoopbackGuard:

@@ -34,6 +34,17 @@ def test_metrics_are_prometheus_text(api: TestClient) -> None:
     assert "osm_version_info{" in answer.text
 
 
+def test_answers_are_counted_by_route_and_never_by_raw_path(api: TestClient) -> None:
+    api.get("/api/v1/proxies/no-such-proxy")
+    api.get("/no/such/route")
+    page = api.get("/metrics").text
+    path = "/api/v1/proxies/{uuid}"
+    assert f'osm_http_response_total{{code="404",method="GET",path="{path}"}}' in page
+    assert f'osm_http_response_duration_count{{code="404",method="GET",path="{path}"}}' in page
+    assert 'osm_http_response_total{code="404",method="GET",path=""}' in page
+    assert "such" not in page
+
+
 def test_services_tell_protocol_and_target(api: TestClient) -> None:
     services = {(s["namespace"], s["name"]): s for s in api.get("/api/v1/services").json()}
     redis = services["bookwarehouse", "redis"]
