@@ -10,8 +10,10 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingError
 
 
 class Settings(BaseSettings):
@@ -64,3 +66,17 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         Path("/run/osm"), description="Where standalone mode keeps keys, Pods and logs (mode 0700)."
     )
+
+
+def read_settings(**flags: object) -> Settings:
+    """Settings of the environment, with the flags that are not None before it.
+
+    Raise ``SettingError`` naming the first option whose value will not do.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, value = str(first["loc"][0]), first["input"]
+        raise SettingError(f"OSM_{name.upper()}: {first['msg']}, not {value!r}") from error

@@ -14,7 +14,7 @@ import typer
 from app.cli.demo_world import FOLDER, DemoWorld, Mode
 from app.cli.output import Output, OutputFormat, console, fail
 from app.cli.standalone import StateDir, key_of
-from app.settings import Settings
+from app.settings import read_settings
 from app.standalone.podlist import read_pods
 from app.standalone.state import request_kill
 
@@ -27,12 +27,13 @@ def demo(
     mode: Annotated[Mode, typer.Option(help="who may call whom")] = Mode.SMI,
     seconds: Annotated[float | None, typer.Option(help="run unattended, then print")] = None,
     state_dir: StateDir = None,
-    api_port: Annotated[int, typer.Option(help="port of the admin API; 0 takes a free one")] = 9091,
+    api_port: Annotated[
+        int | None, typer.Option(help="port of the admin API; 0 takes a free one")
+    ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Start the bookstore and show who calls whom; Ctrl-C ends it and cleans up."""
-    settings = Settings(verbosity="error", human_debug_log=True, api_port=api_port)
-    settings = settings.model_copy(update={"state_dir": state_dir} if state_dir else {})
+    settings = read_settings(state_dir=state_dir, api_port=api_port)
     context.obj = settings.state_dir / FOLDER
     if context.invoked_subcommand is not None:
         return

@@ -16,15 +16,17 @@ from pathlib import Path
 
 from rich.live import Live
 
-from app import logs
 from app.cli.demo_mesh import DemoMesh
 from app.cli.demo_view import render
 from app.cli.demo_world import FOLDER, DemoWorld, Mode
 from app.cli.keys import Keyboard
 from app.cli.output import OutputFormat, console, errors, fail
-from app.cli.standalone import serve_api
+from app.cli.standalone import configure_logs, serve_api
+from app.metrics import Metrics
 from app.settings import Settings
 from app.standalone.cluster import Progress, Standalone
+from app.standalone.rights import require_rights
+from app.standalone.state import require_free
 
 _UP_SECONDS = 120.0
 _REFRESH_SECONDS = 1.0
@@ -34,9 +36,17 @@ _SPLITS = ((90, 10), (50, 50), (10, 90), (0, 100))
 def run(settings: Settings, mode: Mode, seconds: float | None, output: OutputFormat) -> None:
     """The demo has run, for so many seconds or until somebody ends it."""
     began = time.monotonic()
+    # Before the copy is made: a demo that runs already reads the files that it would replace.
+    require_rights()
+    require_free(settings.state_dir)
     world = DemoWorld.create(settings.state_dir / FOLDER, mode)
-    standalone = Standalone(settings, world.folders, serve_api=serve_api)
-    with _interruptible() as stopped, _logs_in(world.folder), _started(standalone):
+    with (
+        _interruptible() as stopped,
+        _logs_in(world.folder, settings) as metrics,
+        _started(
+            Standalone(settings, world.folders, serve_api=serve_api, metrics=metrics)
+        ) as standalone,
+    ):
         mesh = DemoMesh(standalone, world, settings.state_dir)
         _wait_until_up(mesh, began, stopped)
         up_seconds = round(time.monotonic() - began, 1)
@@ -53,19 +63,18 @@ def run(settings: Settings, mode: Mode, seconds: float | None, output: OutputFor
 
 
 @contextmanager
-def _logs_in(folder: Path) -> Iterator[None]:
+def _logs_in(folder: Path, settings: Settings) -> Iterator[Metrics]:
     """Inside, the control plane's log goes to a file beside the YAML: the screen is the demo's."""
     with (folder / "osm.log").open("w", encoding="utf-8") as file:
-        logs.configure(level="info", human=False, stream=file)
-        yield
+        yield configure_logs(settings, file, human=False)
 
 
 @contextmanager
-def _started(standalone: Standalone) -> Iterator[None]:
+def _started(standalone: Standalone) -> Iterator[Standalone]:
     """The mesh runs inside, and nothing of it is left afterwards."""
     try:
         standalone.start()
-        yield
+        yield standalone
     finally:
         standalone.stop()
 

@@ -14,7 +14,7 @@ import typer
 from app.cli import demo, inspect, standalone
 from app.cli.client import DEFAULT_API, AdminClient
 from app.cli.output import Output, OutputFormat, console, emit_json, fail
-from app.errors import AppError
+from app.errors import AppError, RightsError
 from xds.resource import MeshError
 
 app = typer.Typer(
@@ -56,6 +56,9 @@ def main() -> None:
         status = error.exit_status if isinstance(error, AppError) else 1
         fail(f"{error} ({error.code})")
         raise SystemExit(status) from None
+    except PermissionError as error:
+        fail(f"{error.filename}: {error.strerror}; try again with sudo ({RightsError.code})")
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -22,7 +22,7 @@ from app import logs
 from app.cli.output import Output, OutputFormat, console, emit_rows
 from app.errors import NotFoundError, RightsError
 from app.objects.meta import ObjectKey, ObjectKind
-from app.settings import Settings
+from app.settings import Settings, read_settings
 from app.standalone.container_logs import log_path, read
 from app.standalone.podlist import PodSummary, read_pods
 from app.standalone.process import Processes
@@ -32,6 +32,7 @@ from app.standalone.state import bring_down, holder, request_kill
 if TYPE_CHECKING:
     from app.controller.runtime import Runtime
     from app.main import ApiServer
+    from app.metrics import Metrics
     from app.standalone.cluster import Progress, Standalone
 
 app = typer.Typer(help="A mesh on this machine, without a cluster.", no_args_is_help=True)
@@ -60,10 +61,10 @@ def up(
     # The control plane takes a second to load, for which no other command has to wait.
     from app.standalone.cluster import Standalone  # noqa: PLC0415
 
-    settings = settings_of(state_dir=state_dir, mesh_name=mesh_name, api_port=api_port)
-    logs.configure(level=settings.verbosity, human=sys.stderr.isatty(), stream=sys.stderr)
+    settings = read_settings(state_dir=state_dir, mesh_name=mesh_name, api_port=api_port)
+    metrics = configure_logs(settings, sys.stderr, human=sys.stderr.isatty())
     stopping = stop_on_signals()
-    mesh = Standalone(settings, folders, serve_api=serve_api)
+    mesh = Standalone(settings, folders, serve_api=serve_api, metrics=metrics)
     try:
         mesh.start()
         threading.Thread(target=_tell_progress, args=(mesh, output), daemon=True).start()
@@ -79,7 +80,7 @@ def up(
 @app.command()
 def down(state_dir: StateDir = None, mesh_name: MeshName = None) -> None:
     """End the mesh and remove all that it left on this machine; also after a crash."""
-    settings = settings_of(state_dir=state_dir, mesh_name=mesh_name)
+    settings = read_settings(state_dir=state_dir, mesh_name=mesh_name)
     require_rights()
     bring_down(settings.mesh_name, settings.state_dir)
     console.print("nothing is left of the mesh", highlight=False)
@@ -106,7 +107,7 @@ def ps(
             "containers": list(pod.containers),
             "proxy": pod.proxy,
         }
-        for pod in _readable_pods(settings_of(state_dir=state_dir).state_dir)
+        for pod in _readable_pods(read_settings(state_dir=state_dir).state_dir)
         if namespace in ("", pod.namespace)
     ]
     columns = ("namespace", "name", "ready", "status", "restarts", "address", "age")
@@ -122,7 +123,7 @@ def logs_command(
     state_dir: StateDir = None,
 ) -> None:
     """Print what a container has written."""
-    state = settings_of(state_dir=state_dir).state_dir
+    state = read_settings(state_dir=state_dir).state_dir
     found = find_pod(state, pod, namespace)
     path = log_path(state, key_of(found), container_of(found, container))
     stop = stop_on_signals() if follow else None
@@ -141,7 +142,7 @@ def exec_command(
 ) -> None:
     """Run a command beside a container: same network, files, user and environment."""
     require_rights()
-    state = settings_of(state_dir=state_dir).state_dir
+    state = read_settings(state_dir=state_dir).state_dir
     found = find_pod(state, pod, namespace)
     name = container_of(found, container)
     processes = Processes(state, lambda _: None)
@@ -163,7 +164,7 @@ def kill(
     state_dir: StateDir = None,
 ) -> None:
     """End a Pod at once, as a crash would; its workload makes a new one."""
-    state = settings_of(state_dir=state_dir).state_dir
+    state = read_settings(state_dir=state_dir).state_dir
     found = find_pod(state, pod, namespace)
     if holder(state) is None:
         raise NotFoundError("no `osm standalone up` runs, so nobody would end the Pod")
@@ -181,12 +182,16 @@ def serve_api(runtime: Runtime, settings: Settings) -> ApiServer:
     return ApiServer(create_api(runtime), settings.api_host, settings.api_port)
 
 
-def settings_of(
-    *, state_dir: Path | None = None, mesh_name: str | None = None, api_port: int | None = None
-) -> Settings:
-    """Settings of the environment, with the flags that were given."""
-    given = {"state_dir": state_dir, "mesh_name": mesh_name, "api_port": api_port}
-    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+def configure_logs(settings: Settings, stream: TextIO, *, human: bool) -> Metrics:
+    """Log lines go to the stream; the metrics of the process, which count those with errors."""
+    from app.metrics import Metrics  # noqa: PLC0415 only a control plane needs it
+
+    metrics = Metrics()
+    human = human or settings.human_debug_log
+    logs.configure(
+        level=settings.verbosity, human=human, stream=stream, count_error=metrics.errors.inc
+    )
+    return metrics
 
 
 def stop_on_signals() -> threading.Event:

@@ -8,18 +8,19 @@ Envoy is drained: it finds the mesh as it was. The state directory belongs to on
 from __future__ import annotations
 
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 from typing import Protocol
 
 from app import logs
 from app.compute.folders import Folders
 from app.compute.local import LocalObjects
 from app.controller.runtime import Runtime, SidecarPlatform
+from app.metrics import Metrics
 from app.objects.meta import RawObject, Rejected
 from app.ports import Compute
 from app.settings import Settings
@@ -91,12 +92,14 @@ class Standalone:
         *,
         serve_api: ServeApi | None = None,
         environment: Mapping[str, str] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """``serve_api`` makes the server of the admin API, which is not this package's concern."""
         self._settings = settings
         self._folders = tuple(folders)
         self._serve_api = serve_api
         self._environment = os.environ if environment is None else environment
+        self._metrics = metrics
         self._log = logs.logger("standalone")
         self._lock = StateLock(settings.state_dir)
         self._changed = threading.Event()
@@ -162,7 +165,8 @@ class Standalone:
     def start(self) -> None:
         """The mesh is up and its Pods are starting.
 
-        Raises ``RightsError`` and ``SettingError``; then call ``abandon``, right at any point.
+        Raises ``RightsError``, ``SettingError`` and what ``Runtime.start`` raises; then call
+        ``stop``, or ``abandon`` to leave all as it is: both are right at any point.
         """
         require_rights()
         Folders(self._folders).check()
@@ -194,12 +198,13 @@ class Standalone:
         After a ``start`` that was refused, what it found stays: Pods of another process, or of an
         earlier one that the next ``start`` adopts.
         """
-        if self._kubelet is not None:
+        is_ours = self._is_up or (self._node is not None and not self._node.adopted)
+        if self._kubelet is not None and is_ours:
             self._kubelet.stop()
             self._kubelet.end_all(_END_SECONDS)
         self._let_go()
         settings = self._settings
-        if self._is_up or (self._node is not None and not self._node.adopted):
+        if is_ours:
             remove_state(settings.mesh_name, settings.state_dir)
         elif self._node is None and self._lock.held and not is_known(settings.state_dir):
             remove_files(settings.state_dir)
@@ -245,7 +250,8 @@ class Standalone:
             lambda pod: found.namespace if (found := node.pods().get(pod)) else None
         )
         compute = Compute(source=objects, writer=objects, envoy_admin=admin)
-        return Runtime(settings, compute, platform=SidecarPlatform(ads_host=node.host_address))
+        platform = SidecarPlatform(ads_host=node.host_address)
+        return Runtime(settings, compute, platform=platform, metrics=self._metrics)
 
     def _new_machine(
         self, node: Node, objects: LocalObjects, processes: Processes, envoy: Path
@@ -257,7 +263,7 @@ class Standalone:
             processes=processes,
             pod_folder=lambda pod: pod_dir(settings.state_dir, pod),
             default_user=default_user(self._environment),
-            node_name=platform.node(),
+            node_name=gethostname(),
             dns_suffix=settings.dns_suffix,
             control_plane=(_CONTROL_PLANE, settings.osm_namespace, node.host_address),
             binaries=(("envoy", envoy),),

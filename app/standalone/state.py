@@ -11,6 +11,8 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from app.errors import SettingError
@@ -19,8 +21,9 @@ from app.standalone import files
 from app.standalone.ground import refuse_other_owner
 from app.standalone.network import tear_down
 
-_OURS = ("objects", "pods", "dns", "kill", "root", "demo")
-"""``demo`` is the copy of the example that ``osm demo`` runs."""
+_DEMO = "demo"
+"""The copy of the example that ``osm demo`` runs; there before the mesh is."""
+_OURS = ("objects", "pods", "dns", "kill", "root", _DEMO)
 _LOCK = "lock"
 _KILL = "kill"
 _GRACEFUL = "graceful"
@@ -40,15 +43,13 @@ class StateLock:
         return self._handle is not None
 
     def take(self, mesh: str) -> None:
-        """The directory is ours; raises ``SettingError`` naming the process that has it."""
+        """The directory is ours; raises ``SettingError`` as ``require_free`` does."""
+        require_free(self._path.parent)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.parent.chmod(0o700)
         handle = self._open_locked()
         if handle is None:
-            raise SettingError(
-                f"a mesh is up already with state directory {self._path.parent} "
-                f"(process {holder(self._path.parent)}); end it, or choose another --state-dir"
-            )
+            raise _held(self._path.parent, holder(self._path.parent))
         os.truncate(handle, 0)
         os.write(handle, f"{os.getpid()} {mesh}\n".encode())
         self._handle = handle
@@ -69,6 +70,37 @@ class StateLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def require_free(state_dir: Path) -> None:
+    """Raise ``SettingError`` when a mesh has the directory, or it holds what no mesh wrote.
+
+    A state directory is closed to others and emptied in the end: none that serves another purpose
+    may become one.
+    """
+    pid = holder(state_dir)
+    if pid is not None:
+        raise _held(state_dir, pid)
+    if _is_foreign(state_dir, {path.name for path in _entries(state_dir)} - {_DEMO}):
+        raise SettingError(
+            f"{state_dir} holds other things; give --state-dir a directory that is new or empty"
+        )
+
+
+def _held(state_dir: Path, pid: int | None) -> SettingError:
+    return SettingError(
+        f"a mesh is up already with state directory {state_dir} (process {pid}); "
+        "end it, or choose another --state-dir"
+    )
+
+
+def _is_foreign(state_dir: Path, found: Collection[str]) -> bool:
+    """True when there is something, and no mesh has signed for it."""
+    return bool(found) and not (state_dir / _LOCK).exists() and not is_known(state_dir)
+
+
+def _entries(state_dir: Path) -> list[Path]:
+    return sorted(state_dir.iterdir()) if state_dir.is_dir() else []
 
 
 def holder(state_dir: Path) -> int | None:
@@ -96,9 +128,12 @@ def _lock(handle: int) -> bool:
 
 def bring_down(mesh: str, state_dir: Path, *, patience_seconds: float = 60.0) -> None:
     """Nothing of the mesh is left; a running ``up`` is asked to end first."""
+    if _is_foreign(state_dir, {path.name for path in _entries(state_dir)} & {*_OURS}):
+        raise SettingError(f"{state_dir} is no mesh's state directory; nothing was removed")
     pid = holder(state_dir)
     if pid is not None:
-        os.kill(pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself, this moment
+            os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + patience_seconds
         while holder(state_dir) == pid:
             if time.monotonic() > deadline:

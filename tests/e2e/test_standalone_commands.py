@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -234,13 +235,18 @@ def _check_edits(mesh: Mesh) -> None:
 
 
 def _check_crash(mesh: Mesh) -> None:
-    """Pods outlive their controller; the next one starts none anew."""
+    """Pods outlive their controller, and one that cannot start; the next starts none anew."""
     before = mesh.pods()
     mesh.end(signal.SIGKILL)
     assert mesh.ask("http://web:8000/") == "web-0 red 65534"
     refused = mesh.run("kill", "web-0", check=False)
     assert refused.returncode == 1
     assert "no `osm standalone up` runs" in refused.stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = mesh.run("up", "-f", str(mesh.file), "--api-port", port, check=False)
+    assert (refused.returncode, "--api-port" in refused.stderr) == (1, True)
+    assert mesh.ask("http://web:8000/") == "web-0 red 65534"
     mesh.up()
     after = mesh.wait(web_0="1/1")
     assert after["web-0"] == before["web-0"]

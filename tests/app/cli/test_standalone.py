@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,11 +9,13 @@ import factory
 import pytest
 from typer.testing import CliRunner
 
-from app.cli.standalone import app, container_of, find_pod, settings_of
+from app import logs
+from app.cli.standalone import app, configure_logs, container_of, find_pod
 from app.compute.declared import RawKey
 from app.compute.kept import KeptObjects
-from app.errors import NotFoundError
+from app.errors import NotFoundError, SettingError
 from app.objects.meta import ObjectKey, ObjectKind
+from app.settings import read_settings
 from app.standalone.container_logs import log_path
 from app.standalone.podlist import OBJECTS_FOLDER
 
@@ -91,6 +94,20 @@ def test_only_a_running_mesh_can_end_a_pod(state: Path) -> None:
 
 def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OSM_MESH_NAME", "of-the-environment")
-    assert settings_of().mesh_name == "of-the-environment"
-    found = settings_of(mesh_name="of-the-flag", api_port=7, state_dir=Path("/s"))
+    assert read_settings().mesh_name == "of-the-environment"
+    found = read_settings(mesh_name="of-the-flag", api_port=7, state_dir=Path("/s"))
     assert (found.mesh_name, found.api_port, found.state_dir) == ("of-the-flag", 7, Path("/s"))
+
+
+def test_an_option_with_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSM_ADS_PORT", "abc")
+    with pytest.raises(SettingError, match=r"^OSM_ADS_PORT: .*integer.*, not 'abc'$"):
+        read_settings()
+
+
+def test_lines_with_errors_are_counted() -> None:
+    stream = io.StringIO()
+    metrics = configure_logs(read_settings(human_debug_log=True), stream, human=False)
+    logs.logger("test").error("it failed", error_code="E5006")
+    assert metrics.errors.get("E5006") == 1
+    assert not stream.getvalue().startswith("{")

@@ -11,9 +11,11 @@ from app.objects.config import MeshConfig
 from app.objects.meta import ObjectKey, ObjectKind, Rejected
 from app.standalone.state import (
     StateLock,
+    bring_down,
     holder,
     preset_mesh_config,
     request_kill,
+    require_free,
     taken_kill_requests,
 )
 
@@ -44,6 +46,29 @@ def test_a_lock_whose_file_was_removed_is_not_had_twice(tmp_path: Path) -> None:
     first.release()
     assert holder(tmp_path) == os.getpid()
     second.release()
+
+
+def test_a_directory_that_serves_another_purpose_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(SettingError, match="holds other things"):
+        StateLock(tmp_path).take("osm")
+    with pytest.raises(SettingError, match="nothing was removed"):
+        bring_down("osm", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+    assert tmp_path.stat().st_mode == mode
+
+
+def test_a_copy_of_the_demo_and_what_a_crash_left_stand_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    require_free(tmp_path)
+    lock = StateLock(tmp_path)
+    lock.take("osm")
+    (tmp_path / "objects").mkdir()
+    with pytest.raises(SettingError, match="a mesh is up already"):
+        require_free(tmp_path)
+    lock.release()
+    require_free(tmp_path)
 
 
 def test_requests_to_end_a_pod_are_told_once(tmp_path: Path) -> None:
