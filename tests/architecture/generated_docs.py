@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import typer.main
 
-from app import errors, metrics
+from app import errors, main, metrics  # noqa: F401 main: a MeshError is known once imported
 from app.cli.main import app
-from app.inject import decide  # noqa: F401 a subclass of MeshError is known once imported
+from app.inject import decide  # noqa: F401 likewise
 from app.settings import Settings
 from xds.resource import MeshError
 
