@@ -7,7 +7,7 @@ what one machine can run. A Service gets its ClusterIP here, so that nobody ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import ValidationError
 
@@ -28,6 +28,8 @@ from app.standalone.specs import (
     Probe,
     Secret,
     StatefulSet,
+    Volume,
+    VolumeMount,
     Workload,
     pod_spec,
 )
@@ -159,7 +161,7 @@ def _check_pod(spec: PodSpec, path: str) -> Iterator[Problem]:
         yield f"{path}.hostNetwork", "is not possible here: every Pod has a network of its own"
     if spec.security_context.run_as_user == ENVOY_UID:
         yield f"{path}.securityContext.runAsUser", _REFUSED_USER
-    volumes = {volume.name for volume in spec.volumes}
+    volumes = {volume.name: volume for volume in spec.volumes}
     for index, volume in enumerate(spec.volumes):
         if not (volume.config_map or volume.secret or volume.empty_dir is not None):
             reason = f"volume {volume.name!r} must be a configMap, a secret or an emptyDir here"
@@ -194,7 +196,9 @@ def _containers(spec: PodSpec, path: str) -> Iterator[tuple[str, Container]]:
         yield f"{path}.containers[{index}]", container
 
 
-def _check_container(container: Container, place: str, volumes: set[str]) -> Iterator[Problem]:
+def _check_container(
+    container: Container, place: str, volumes: Mapping[str, Volume]
+) -> Iterator[Problem]:
     if not is_label(container.name):
         yield f"{place}.name", f"{container.name!r} {_NO_LABEL}"
     if not container.command:
@@ -206,17 +210,27 @@ def _check_container(container: Container, place: str, volumes: set[str]) -> Ite
     if container.security_context.run_as_user == ENVOY_UID:
         yield f"{place}.securityContext.runAsUser", _REFUSED_USER
     for index, mount in enumerate(container.volume_mounts):
-        if mount.name not in volumes:
-            reason = f"there is no volume {mount.name!r}; add it to the Pod's volumes"
-            yield f"{place}.volumeMounts[{index}].name", reason
-        if not mount.mount_path.startswith("/"):
-            yield f"{place}.volumeMounts[{index}].mountPath", "must begin with /"
+        yield from _check_mount(mount, f"{place}.volumeMounts[{index}]", volumes)
     for index, variable in enumerate(container.env):
         yield from _check_variable(variable, f"{place}.env[{index}]")
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         probe = getattr(container, _snake(name))
         if probe is not None:
             yield from _check_probe(probe, container, f"{place}.{name}")
+
+
+def _check_mount(
+    mount: VolumeMount, place: str, volumes: Mapping[str, Volume]
+) -> Iterator[Problem]:
+    volume = volumes.get(mount.name)
+    if volume is None:
+        reason = f"there is no volume {mount.name!r}; add it to the Pod's volumes"
+        yield f"{place}.name", reason
+    elif mount.sub_path and volume.empty_dir is not None:
+        # A container could plant a link there that root would follow out of the volume.
+        yield f"{place}.subPath", "works for configMap and secret volumes only; mount it whole"
+    if not mount.mount_path.startswith("/"):
+        yield f"{place}.mountPath", "must begin with /"
 
 
 def _snake(name: str) -> str:

@@ -28,6 +28,9 @@ from app.standalone.workloads import FOLDER_ANNOTATION
 _SHORTEST_GRACE = 2.0
 """What a sidecar gets to end by itself when the applications have used up the grace period."""
 
+_LONGEST_HOSTNAME = 63
+"""What the kernel takes; Kubernetes shortens longer Pod names likewise."""
+
 
 class PodParts:
     """The containers of one Pod, as the machine sees them."""
@@ -123,7 +126,7 @@ class PodParts:
             pod=self._key,
             namespace=network.namespace,
             address=network.address,
-            hostname=self._spec.hostname or self._key.name,
+            hostname=(self._spec.hostname or self._key.name)[:_LONGEST_HOSTNAME],
             nameserver=self._machine.network.dns_address,
             search=(f"{namespace}.svc.{suffix}", f"svc.{suffix}", suffix),
             host_aliases=tuple(

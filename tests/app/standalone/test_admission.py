@@ -162,6 +162,15 @@ C = "spec.containers[0]"
             id="relative-mount",
         ),
         pytest.param(
+            pod(
+                container(volumeMounts=[{"name": "v", "mountPath": "/v", "subPath": "link"}]),
+                volumes=[{"name": "v", "emptyDir": {}}],
+            ),
+            f"{C}.volumeMounts[0].subPath",
+            "configMap and secret volumes only",
+            id="part-of-an-emptyDir",
+        ),
+        pytest.param(
             pod(container(), volumes=[{"name": "v", "hostPath": {"path": "/"}}]),
             "spec.volumes[0]",
             "configMap, a secret or an emptyDir",
