@@ -86,7 +86,7 @@ class World:
         subsets = stored.raw["subsets"] if stored else []
         return sum(len(subset.get("addresses", ())) for subset in subsets)
 
-    def _propagate(self, _: str) -> None:
+    def _propagate(self) -> None:
         self.processes.tell(f"withdrawn, {self.ready_addresses('web')} left")
 
 

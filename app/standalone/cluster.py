@@ -33,7 +33,6 @@ from app.standalone.machine import Machine
 from app.standalone.network import Node
 from app.standalone.podlist import OBJECTS_FOLDER, PodSummary, summary
 from app.standalone.process import Exited, Processes, pod_dir
-from app.standalone.propagation import Propagation
 from app.standalone.rights import require_rights
 from app.standalone.specs import WORKLOADS
 from app.standalone.state import (
@@ -45,6 +44,10 @@ from app.standalone.state import (
 )
 
 _END_SECONDS = 45.0
+_PROPAGATE_SECONDS = 5.0
+"""A proxy that died never acknowledges."""
+_IN_FLIGHT_SECONDS = 0.1
+"""After the last acknowledgement: requests that were sent before it are still on their way."""
 _CONTROL_PLANE = "osm-controller"
 
 
@@ -182,7 +185,7 @@ class Standalone:
         self._kubelet = Kubelet(
             self._new_machine(self._node, self._objects, self._processes, envoy),
             state_dir=self._settings.state_dir,
-            propagate=Propagation(self._runtime).wait,
+            propagate=self._propagate,
         )
         self._objects.subscribe(self._changed.set)
         self._kubelet.adopt(running)
@@ -268,6 +271,11 @@ class Standalone:
             control_plane=(_CONTROL_PLANE, settings.osm_namespace, node.host_address),
             binaries=(("envoy", envoy),),
         )
+
+    def _propagate(self) -> None:
+        """No proxy sends anything new to a Pod that has left Endpoints (data-plane 7.7)."""
+        self.runtime.wait_until_settled(_PROPAGATE_SECONDS)
+        time.sleep(_IN_FLIGHT_SECONDS)
 
     def _start_api(self) -> None:
         if self._serve_api is not None:

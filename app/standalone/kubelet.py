@@ -56,9 +56,9 @@ class Kubelet:
         machine: Machine,
         *,
         state_dir: Path,
-        propagate: Callable[[str], None],
+        propagate: Callable[[], None],
     ) -> None:
-        """``propagate`` blocks until no proxy sends the address anything new, or some seconds."""
+        """``propagate`` blocks until proxies know who left Endpoints, or for some seconds."""
         self._machine = machine
         self._objects = machine.objects
         self._state_dir = state_dir
@@ -282,10 +282,9 @@ class Kubelet:
     def _withdraw(self, pod: ObjectKey) -> None:
         """Nobody new calls the Pod: it is in no Endpoints, and proxies know."""
         stored = self._objects.find(RawKey(kind="Pod", namespace=pod.namespace, name=pod.name))
-        address = ((stored.raw.get("status") or {}) if stored else {}).get("podIP", "")
         self._services.sync()
-        if address:
-            self._propagate(address)
+        if stored is not None and (stored.raw.get("status") or {}).get("podIP"):
+            self._propagate()
 
     def _forget(self, pod: ObjectKey) -> None:
         with self._lock:

@@ -117,7 +117,7 @@ def settle(timeout_seconds: float = 5.0) -> None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                time.sleep(0.001)
+                time.sleep(0.001)  # flock cannot wait for a bounded time
             else:
                 return
 

@@ -10,14 +10,12 @@ import fcntl
 import os
 import shutil
 import signal
-import time
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import Path
 
 from app.errors import SettingError
 from app.objects.meta import ObjectKey, ObjectKind, RawObject
-from app.standalone import files
+from app.standalone import files, namespaces
 from app.standalone.ground import refuse_other_owner
 from app.standalone.network import tear_down
 
@@ -27,7 +25,6 @@ _OURS = ("objects", "pods", "dns", "kill", "root", _DEMO)
 _LOCK = "lock"
 _KILL = "kill"
 _GRACEFUL = "graceful"
-_POLL_SECONDS = 0.1
 
 
 class StateLock:
@@ -132,16 +129,25 @@ def bring_down(mesh: str, state_dir: Path, *, patience_seconds: float = 60.0) ->
         raise SettingError(f"{state_dir} is no mesh's state directory; nothing was removed")
     pid = holder(state_dir)
     if pid is not None:
-        with suppress(ProcessLookupError):  # it ended by itself, this moment
-            os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + patience_seconds
-        while holder(state_dir) == pid:
-            if time.monotonic() > deadline:
-                raise SettingError(f"process {pid} does not end; end it, then repeat `down`")
-            time.sleep(_POLL_SECONDS)
+        _end(pid, patience_seconds)
     known = str(files.read_json(state_dir / "node.json").get("mesh") or mesh)
     refuse_other_owner(known, state_dir)
     remove_state(known, state_dir)
+
+
+def _end(pid: int, patience_seconds: float) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return  # it ended by itself, this moment
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        if not namespaces.wait_for_end(handle, patience_seconds):
+            raise SettingError(f"process {pid} does not end; end it, then repeat `down`")
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)
 
 
 def is_known(state_dir: Path) -> bool:
