@@ -8,6 +8,10 @@
         ├── RightsError          E1006   this machine does not let us do it
         ├── ObjectError          E3002   an object cannot be read
         ├── WriteConflict        E3001   somebody else wrote the object first
+        ├── KubernetesError      E3004   the API server refuses what it was asked
+        ├── UnauthenticatedError E1009   the caller of the admin API is not known
+        ├── ForbiddenError       E1010   the caller lacks a right
+        ├── ListenError          E6102   a listener cannot be opened
         ├── CertificateError     E4014   a certificate could not be issued
         ├── CaError              E4016   the root is missing, damaged or expired
         ├── InjectionError       E6108   a Pod cannot be given a sidecar
@@ -84,6 +88,33 @@ class WriteConflict(AppError):  # noqa: N818 the name of the outcome in Kubernet
 
     code = "E3001"
     http_status = 409
+
+
+class KubernetesError(AppError):
+    """The API server refuses what it was asked; the message has its words and the object."""
+
+    code = "E3004"
+    http_status = 502
+
+
+class UnauthenticatedError(AppError):
+    """The caller of the admin API is not known; the message says how to send a token."""
+
+    code = "E1009"
+    http_status = 401
+
+
+class ForbiddenError(AppError):
+    """The caller lacks a right; the message names verb and object, as a role needs them."""
+
+    code = "E1010"
+    http_status = 403
+
+
+class ListenError(AppError):
+    """A listener of the control plane cannot be opened; the message names address and reason."""
+
+    code = "E6102"
 
 
 class CertificateError(AppError):

@@ -34,6 +34,39 @@ class Settings(BaseSettings):
         default=False, description="Console log format instead of JSON lines."
     )
 
+    osm_version: str = Field(
+        "", description="Version stamped on objects; empty: that of this release."
+    )
+    osm_service_account: str = Field(
+        "osm", description="Service account of the control plane itself."
+    )
+    webhook_config_name: str = Field(
+        "",
+        description="Name of the MutatingWebhookConfiguration; empty: osm-webhook-<mesh name>.",
+    )
+    validator_webhook_config: str = Field(
+        "",
+        description=(
+            "Name of the ValidatingWebhookConfiguration; empty: osm-validator-mesh-<mesh name>."
+        ),
+    )
+    webhook_timeout: int = Field(
+        10, ge=1, le=30, description="Seconds the API server waits for the injection webhook."
+    )
+    enable_reconciler: bool = Field(
+        default=False, description="Restore CRDs that were altered or deleted, too."
+    )
+    validate_traffic_target: bool = Field(
+        default=True, description="Have TrafficTargets validated by the webhook."
+    )
+    certificate_manager: str = Field("tresor", description="Who signs certificates: tresor.")
+
+    webhook_host: str = Field("0.0.0.0", description="Address of both webhook listeners.")  # noqa: S104
+    injector_port: int = Field(9090, description="Port of the injection webhook (TLS).")
+    validator_port: int = Field(9093, description="Port of the validation webhook (TLS).")
+    debug_port: int = Field(
+        9092, description="Port of the debug server, while MeshConfig enables it."
+    )
     ads_host: str = Field("0.0.0.0", description="Address of the ADS listener.")  # noqa: S104
     ads_port: int = Field(15128, description="Port of the ADS listener; 0 takes a free one.")
     api_host: str = Field("127.0.0.1", description="Address of health, metrics and the admin API.")

@@ -1,13 +1,25 @@
-"""What every test shares: tests that need root are left out, in words, where there is none."""
+"""What every test shares: tests that lack root or an API server are left out, in words."""
 
 import os
+from collections.abc import Iterator
 
+import kube_server
 import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.geteuid() == 0:
-        return
     for item in items:
-        if item.get_closest_marker("root"):
+        if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root: run `sudo make test`"))
+        if item.get_closest_marker("kube"):
+            # One worker runs them all, so that one server serves them all.
+            item.add_marker(pytest.mark.xdist_group("kube"))
+            if not kube_server.ASSETS:
+                item.add_marker(pytest.mark.skip(reason=kube_server.HOW_TO_GET_ONE))
+
+
+@pytest.fixture(scope="session")
+def kube() -> Iterator[kube_server.KubeServer]:
+    """A real API server with controllers, shared by the tests of one process: use own namespaces."""
+    with kube_server.running(controllers=True) as server:
+        yield server

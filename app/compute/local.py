@@ -21,10 +21,11 @@ from app import logs
 from app.compute.declared import Admit, DeclaredObjects, RawKey, Stored
 from app.compute.folders import FileChange, Folders
 from app.compute.kept import KeptObjects
-from app.errors import AppError, ObjectError, WriteConflict
+from app.errors import AppError, NotFoundError, ObjectError, WriteConflict
 from app.events import ObjectChanged, ObjectDeleted, ObjectEvent, SourceChecked, Synced
 from app.objects import scheme
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
+from app.objects.patch import merge_patch
 
 _WISHES = frozenset({"Pod"})
 """Kinds whose declared objects are not in force themselves."""
@@ -176,6 +177,19 @@ class LocalObjects:
                 return False
             self._write(key, changed)
             return True
+
+    def patch(self, key: ObjectKey, patch: RawObject) -> None:
+        """The object has the merge patch applied; raise ``NotFoundError``."""
+        raw_key = _raw_key(key)
+        with self._lock:
+            stored = self._visible.get(raw_key)
+            if stored is None:
+                raise NotFoundError(f"{key} does not exist")
+            self._write(raw_key, merge_patch(stored.raw, patch))
+
+    def patch_status(self, key: ObjectKey, status: RawObject) -> None:
+        """The object's status has these fields; raise ``NotFoundError``."""
+        self.patch(key, {"status": status})
 
     def delete(self, key: ObjectKey) -> None:
         """The written object is gone, whether or not it existed."""

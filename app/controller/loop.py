@@ -35,7 +35,7 @@ from xds.policy.identity import ProxyId
 from xds.policy.proxy import SecretTable
 
 WATCHED_KINDS = frozenset(ObjectKind) - {ObjectKind.SECRET}
-"""Kinds the loop waits for; Secrets are read by name only, never watched with their contents."""
+"""Kinds the loop waits for; of Secrets only the metadata is watched, and not by the loop."""
 _URGENT_KINDS = frozenset({ObjectKind.ENDPOINTS, ObjectKind.ENDPOINT_SLICE})
 _MOST_AT_ONCE = 10_000
 """Events taken from the queue before anything is published."""

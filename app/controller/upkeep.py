@@ -25,6 +25,7 @@ from app.inject.secret import (
 )
 from app.mesh.snapshot import MeshPod, MeshSnapshot
 from app.objects.meta import ObjectKey, RawObject
+from app.objects.patch import merge_patch
 from app.ports import Clock, ObjectWriter
 from xds.policy.identity import ProxyId
 
@@ -119,19 +120,6 @@ class Upkeep:
         if expires is None or ids != {ISSUER_ID}:
             return datetime.min.replace(tzinfo=UTC)
         return sidecar_renewal_time(expires, jitter=self._jitter())
-
-
-def merge_patch(raw: RawObject, patch: Mapping[str, object]) -> RawObject:
-    """The object with the patch applied as RFC 7386 says, nulls aside; neither is touched."""
-    merged = dict(raw)
-    for name, value in patch.items():
-        old = merged.get(name)
-        merged[name] = (
-            merge_patch(old if isinstance(old, dict) else {}, value)
-            if isinstance(value, dict)
-            else value
-        )
-    return merged
 
 
 def _parse_time(text: str) -> datetime | None:

@@ -95,6 +95,31 @@ class ObjectKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ObjectRef:
+    """An object of any kind the API server has; ``namespace`` is empty for cluster-scoped ones."""
+
+    api_version: str
+    kind: str
+    namespace: str = ""
+    name: str
+
+    def __str__(self) -> str:
+        path = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {path}"
+
+    @classmethod
+    def of(cls, raw: RawObject) -> ObjectRef:
+        """The reference to an object that has at least apiVersion, kind and a name."""
+        metadata = raw["metadata"]
+        return cls(
+            api_version=raw["apiVersion"],
+            kind=raw["kind"],
+            namespace=metadata.get("namespace") or "",
+            name=metadata["name"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class ObjectKey:
     """Which object; ``namespace`` is empty for cluster-scoped kinds."""
 

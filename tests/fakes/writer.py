@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 
-from app.errors import WriteConflict
+from app.errors import NotFoundError, WriteConflict
 from app.objects.meta import ObjectKey, ObjectKind, RawObject
+from app.objects.patch import merge_patch
 
 
 def key_of(raw: RawObject) -> ObjectKey:
@@ -45,6 +46,16 @@ class FakeWriter:
         with self._lock:
             self.calls.append(("replace", str(key_of(raw))))
             self.objects[key_of(raw)] = copy.deepcopy(raw)
+
+    def patch(self, key: ObjectKey, patch: RawObject) -> None:
+        with self._lock:
+            self.calls.append(("patch", str(key)))
+            if key not in self.objects:
+                raise NotFoundError(f"{key} does not exist")
+            self.objects[key] = merge_patch(self.objects[key], copy.deepcopy(patch))
+
+    def patch_status(self, key: ObjectKey, status: RawObject) -> None:
+        self.patch(key, {"status": status})
 
     def delete(self, key: ObjectKey) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from fakes.writer import FakeWriter
 
 from app.certs.manager import Certificates
 from app.controller.injector import issue_credentials
-from app.controller.upkeep import Upkeep, merge_patch
+from app.controller.upkeep import Upkeep
 from app.inject.secret import bootstrap_key, bootstrap_secret, secret_files
 from app.mesh.snapshot import MeshSnapshot
 from app.metrics import Metrics
@@ -161,10 +161,3 @@ def test_thread_ends() -> None:
     desk.upkeep.start()
     desk.upkeep.stop()
     assert not any(thread.name == "upkeep" for thread in threading.enumerate())
-
-
-def test_merge_patch_keeps_what_it_does_not_name() -> None:
-    raw = {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}
-    merged = merge_patch(raw, {"a": {"b": 3, "f": {"g": 4}}, "e": [2]})
-    assert merged == {"a": {"b": 3, "c": {"d": 2}, "f": {"g": 4}}, "e": [2]}
-    assert raw == {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}

@@ -1,0 +1,1 @@
+"""Typed values and manifests/ to objects, and those into the cluster."""
