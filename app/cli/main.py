@@ -1,51 +1,52 @@
 """The ``osm`` command tree.
 
-Each command asks the admin API, works on local files, or starts the process; none reaches into
-another process's state. Errors of the mesh end a command with one line and exit status 1.
+Each command asks the admin API, talks to the cluster as the user's kubeconfig allows, works on
+local files, or starts the process; none reaches into another process's state. Errors of the mesh
+end a command with one line and exit status 1. A new command is one line in ``PARTS``.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import version as distribution_version
-from typing import Annotated
-
 import typer
 
-from app.cli import demo, inspect, standalone
-from app.cli.client import DEFAULT_API, AdminClient
-from app.cli.output import Output, OutputFormat, console, emit_json, fail
+from app.cli.cluster import Kubeconfig, KubeContext, OsmNamespace, Verbose, read_options
+from app.cli.lazy import Part, lazy_group
+from app.cli.output import fail
 from app.errors import AppError, RightsError
 from xds.resource import MeshError
 
+PARTS = {
+    "standalone": Part("app.cli.standalone"),
+    "demo": Part("app.cli.demo"),
+    "proxy": Part("app.cli.inspect", "proxy_app"),
+    "service": Part("app.cli.inspect", "service_app"),
+    "policy": Part("app.cli.inspect", "policy_app"),
+    "version": Part("app.cli.version", "version"),
+}
+"""Each sub-command: the module and the Typer application (or function) that it is."""
+
 app = typer.Typer(
     name="osm",
+    cls=lazy_group(PARTS),
     help="Open Service Mesh, for Kubernetes and for one machine without a cluster.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-app.add_typer(standalone.app, name="standalone")
-app.add_typer(demo.app, name="demo")
-app.add_typer(inspect.proxy_app, name="proxy")
-app.add_typer(inspect.service_app, name="service")
-app.add_typer(inspect.policy_app, name="policy")
 
 
-@app.command()
-def version(
-    client_only: Annotated[bool, typer.Option("--client-only", help="do not ask a mesh")] = False,
-    api: Annotated[str, typer.Option(help="admin API of the mesh")] = DEFAULT_API,
-    output: Output = OutputFormat.TABLE,
+@app.callback()
+def osm(
+    context: typer.Context,
+    osm_namespace: OsmNamespace = None,
+    kubeconfig: Kubeconfig = None,
+    kube_context: KubeContext = None,
+    verbose: Verbose = False,
 ) -> None:
-    """Versions of this command and of the mesh it reaches."""
-    client = distribution_version("openservicemesh")
-    mesh = None if client_only else AdminClient(api).get("/version")
-    if output is OutputFormat.JSON:
-        emit_json({"client": client, "mesh": mesh})
-        return
-    console.print(f"CLI version {client}", highlight=False)
-    if mesh is not None:
-        console.print(f"mesh {mesh['mesh_name']} version {mesh['version']}", highlight=False)
+    """Open Service Mesh, for Kubernetes and for one machine without a cluster."""
+    context.obj = read_options(
+        osm_namespace=osm_namespace, kubeconfig=kubeconfig, context=kube_context, verbose=verbose
+    )
 
 
 def main() -> None:
