@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingError
@@ -61,6 +62,13 @@ class Settings(BaseSettings):
     )
     certificate_manager: str = Field("tresor", description="Who signs certificates: tresor.")
 
+    webhook_url: str = Field(
+        "",
+        description=(
+            "For a control plane outside the cluster: https:// and the name or address under which "
+            "the API server reaches it; empty: the Services osm-injector and osm-validator."
+        ),
+    )
     webhook_host: str = Field("0.0.0.0", description="Address of both webhook listeners.")  # noqa: S104
     injector_port: int = Field(9090, description="Port of the injection webhook (TLS).")
     validator_port: int = Field(9093, description="Port of the validation webhook (TLS).")
@@ -71,6 +79,14 @@ class Settings(BaseSettings):
     ads_port: int = Field(15128, description="Port of the ADS listener; 0 takes a free one.")
     api_host: str = Field("127.0.0.1", description="Address of health, metrics and the admin API.")
     api_port: int = Field(9091, description="Port of health, metrics and the admin API.")
+    shutdown_delay: timedelta = Field(
+        timedelta(seconds=5),
+        ge=timedelta(0),
+        le=timedelta(seconds=60),
+        description=(
+            "How long a controller that ends in a cluster still answers, not ready any more."
+        ),
+    )
     stream_pool_size: int = Field(
         1100, description="Concurrent xDS streams; one more is refused with RESOURCE_EXHAUSTED."
     )
@@ -99,6 +115,25 @@ class Settings(BaseSettings):
     state_dir: Path = Field(
         Path("/run/osm"), description="Where standalone mode keeps keys, Pods and logs (mode 0700)."
     )
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _base_url(cls, value: str) -> str:
+        """Without a port: both webhooks have their own."""
+        parts = urlsplit(value)
+        is_plain = parts.hostname is not None and parts.netloc in (
+            parts.hostname,
+            f"[{parts.hostname}]",
+        )
+        if value and not (parts.scheme == "https" and is_plain and parts.path in ("", "/")):
+            raise ValueError("must be https:// and a name or address, without port and path")
+        return value.rstrip("/")
+
+    @property
+    def webhook_names(self) -> tuple[str, ...]:
+        """What the webhooks' certificates name besides their Services: the host of the URL."""
+        name = urlsplit(self.webhook_url).hostname
+        return () if name is None else (name,)
 
 
 def read_settings(**flags: object) -> Settings:
