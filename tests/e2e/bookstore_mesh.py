@@ -9,16 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from e2e.caller import ASK, Caller, eventually
 
 from app.standalone.podlist import PodSummary, read_pods
 
@@ -26,73 +25,6 @@ OSM = Path(sys.executable).with_name("osm")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bookstore"
 API_PORT = 19391
 UP_SECONDS = 60.0
-
-ASK = """
-import http.client, json, sys, time
-host, path, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
-while True:
-    asked = time.time()
-    connection = http.client.HTTPConnection(host, 14001, timeout=10)
-    try:
-        connection.request("GET", path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        answer.read()
-        outcome = {"status": answer.status, "version": answer.headers.get("Bookstore-Version")}
-    except (OSError, http.client.HTTPException) as error:
-        outcome = {"status": 0, "version": type(error).__name__}
-    finally:
-        connection.close()
-    print(json.dumps({"asked": asked} | outcome), flush=True)
-    time.sleep(pause)
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One answer; status 0: refused, reset or closed, with the error's name as version."""
-
-    asked: float
-    status: int
-    version: str | None
-
-
-class Caller:
-    """Asks from inside a Pod until it is ended."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self._arrived = threading.Condition()
-        self._seen: list[Seen] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._arrived:
-                self._seen.append(Seen(**json.loads(line)))
-                self._arrived.notify_all()
-
-    def since(self, moment: float) -> list[Seen]:
-        """Answers to what was asked after the moment."""
-        with self._arrived:
-            return [seen for seen in self._seen if seen.asked >= moment]
-
-    def collect(self, moment: float, count: int, timeout_seconds: float = 30.0) -> list[Seen]:
-        """At least ``count`` answers to what was asked after the moment."""
-        with self._arrived:
-            enough = self._arrived.wait_for(
-                lambda: sum(s.asked >= moment for s in self._seen) >= count, timeout_seconds
-            )
-        assert enough, f"fewer than {count} answers in {timeout_seconds} s"
-        return self.since(moment)
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
 
 
 class RunningMesh:
@@ -220,15 +152,6 @@ class RunningMesh:
 
     def _state_option(self) -> list[str]:
         return ["--state-dir", str(self.state)]
-
-
-def eventually(holds: Callable[[], bool], timeout_seconds: float, tell: Callable[[], str]) -> None:
-    """Returns once the condition of another process holds; its state is told when it never does."""
-    deadline = time.monotonic() + timeout_seconds
-    pause = threading.Event()
-    while not holds():
-        assert time.monotonic() < deadline, tell()
-        pause.wait(0.05)
 
 
 def machine() -> dict[str, list[str]]:

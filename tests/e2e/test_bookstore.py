@@ -1,14 +1,14 @@
 """The bookstore on real Envoys: edits of files change traffic within a second and lose nothing."""
 
 import json
-import math
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.bookstore_mesh import EXAMPLE, OSM, Caller, RunningMesh, Seen, machine
+from e2e.bookstore_mesh import EXAMPLE, OSM, RunningMesh, machine
+from e2e.caller import Caller, allowed, shared
 from e2e.packets import captured_between_pods
 
 pytestmark = [pytest.mark.root, pytest.mark.envoy, pytest.mark.serial]
@@ -18,7 +18,6 @@ README = Path(__file__).parents[2] / "README.md"
 TARGETS = "smi/traffic-targets.yaml"
 SPLIT = "apps/traffic-split.yaml"
 REACTION_SECONDS = 1.0
-SIGMAS = 4
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +35,6 @@ def buyer(mesh: RunningMesh) -> Iterator[Caller]:
     with mesh.caller("bookbuyer") as caller:
         allowed(caller.collect(0, 20))
         yield caller
-
-
-def allowed(answers: list[Seen]) -> None:
-    """No request failed."""
-    assert [seen for seen in answers if seen.status != 200] == []
-
-
-def shared(answers: list[Seen], v1: int, v2: int) -> None:
-    """Both versions were asked as often as their weights say, within four standard deviations."""
-    share = v1 / (v1 + v2)
-    expected = share * len(answers)
-    deviation = math.sqrt(len(answers) * share * (1 - share))
-    asked = sum(seen.version == "v1" for seen in answers)
-    assert abs(asked - expected) <= SIGMAS * deviation, (asked, expected, deviation)
 
 
 def weights(v1: int, v2: int) -> Any:
