@@ -3,11 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Programs of the machine the mesh stands on, and the Debian packages that bring them.
-PROGRAMS := ip iptables-restore redis-server curl
-PACKAGES := iproute2 iptables redis-server curl
+# What the machine must have, as program-or-file:Debian-package.
+NEEDS := ip:iproute2 iptables-restore:iptables redis-server:redis-server curl:curl
+# Tests against a real API server are asked for by this variable.
+ifneq ($(KUBEBUILDER_ASSETS),)
+NEEDS += etcd:etcd-server kubectl:kubernetes-client
+endif
+NODE_NEEDS := etcd:etcd-server kubectl:kubernetes-client containerd:containerd runc:runc \
+  /usr/lib/cni/host-local:containernetworking-plugins conntrack:conntrack ipset:ipset socat:socat \
+  iptables:iptables openssl:openssl xz:xz-utils mmdebstrap:mmdebstrap gcc:gcc /usr/include/stdio.h:libc6-dev
+IMAGE ?= docker.io/openservicemesh/osm:2.0.0
 
-.PHONY: help demo test lint format bench golden docs pins system clean
+.PHONY: help demo test lint format bench golden docs image e2e-node pins system node-system clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -16,8 +23,8 @@ demo: $(VENV)/installed system ## the bookstore through real Envoys on this mach
 	$(BIN)/osm demo $(ARGS)
 
 test: $(VENV)/installed system ## every test; those that need root say so when they are left out
-	$(BIN)/pytest -m "not serial" -n auto --dist loadgroup --cov --cov-report= $(ARGS)
-	$(BIN)/pytest -m serial --cov --cov-append --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/pytest -m "not serial and not node" -n auto --dist loadgroup --cov --cov-report= $(ARGS)
+	$(BIN)/pytest -m "serial and not node" --cov --cov-append --cov-report=term:skip-covered $(ARGS)
 
 lint: $(VENV)/installed ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -38,14 +45,24 @@ golden: $(VENV)/installed ## rewrite the golden files; review the difference lik
 docs: $(VENV)/installed ## rewrite the generated pages of docs/
 	PYTHONPATH=. $(BIN)/python tests/architecture/generated_docs.py
 
-system:
-	@missing=""; for program in $(PROGRAMS); do \
-	  PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+image: $(VENV)/installed ## the container image: without an engine where K8S_NODE_TOOLS is set, else by docker
+	@if [ -n "$$K8S_NODE_TOOLS" ]; then \
+	  $(BIN)/python image/rootfs.py build/image && "$$K8S_NODE_TOOLS/make-image.sh" from $(IMAGE) \
+	    --copy build/image/opt/osm:/opt/osm --copy build/image/usr/share/osm:/usr/share/osm \
+	    --copy build/image/usr/local/bin/osm:/usr/local/bin/osm:755 --entrypoint osm --user 1000:3000; \
+	else docker build -t $(IMAGE) .; fi
+
+e2e-node: $(VENV)/installed node-system ## the mesh on a real Kubernetes node (K8S_NODE_TOOLS); needs root, at most 8 minutes
+	$(BIN)/pytest -m node tests/e2e/node $(ARGS)
+
+node-system: NEEDS := $(NODE_NEEDS)
+system node-system:
+	@missing=""; for need in $(NEEDS); do what=$${need%%:*}; \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$$what" >/dev/null || test -e "$$what" || missing="$$missing $${need##*:}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing $(PACKAGES) (missing:$$missing)"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES); \
-	else echo "missing:$$missing. Install them, e.g.: sudo apt-get install $(PACKAGES)" >&2; exit 1; fi
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "installing$$missing"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else echo "needed here: sudo apt-get install$$missing" >&2; exit 1; fi
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -17,9 +17,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if not kube_server.ASSETS:
                 item.add_marker(pytest.mark.skip(reason=kube_server.HOW_TO_GET_ONE))
 
+        if item.get_closest_marker("node") and not os.environ.get("K8S_NODE_TOOLS"):
+            reason = "K8S_NODE_TOOLS is unset: name a folder with up.sh, down.sh, make-image.sh"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
 
 @pytest.fixture(scope="session")
 def kube() -> Iterator[kube_server.KubeServer]:
-    """A real API server with controllers, shared by the tests of one process: use own namespaces."""
+    """A real API server with controllers; the tests of one process share it, by namespaces."""
     with kube_server.running(controllers=True) as server:
         yield server
