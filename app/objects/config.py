@@ -18,7 +18,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from app.objects.core import PortNumber
-from app.objects.meta import KubeModel, KubeObject, Problem, field_path, shown, soft_error
+from app.objects.meta import (
+    KubeModel,
+    KubeObject,
+    Problem,
+    field_path,
+    shown,
+    soft_error,
+)
 
 LogLevel = Literal["trace", "debug", "info", "warning", "warn", "error", "critical", "off"]
 TlsVersion = Literal["TLS_AUTO", "TLSv1_0", "TLSv1_1", "TLSv1_2", "TLSv1_3"]
@@ -72,6 +79,10 @@ def _duration(value: Any) -> Any:
     if found is None:
         raise soft_error("duration", f"is not a duration such as 24h or 90s: {shown(value)}")
     return found
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+"""A length of time as Go writes it."""
 
 
 def _validity(value: Any) -> Any:
@@ -137,6 +148,8 @@ class SidecarConfig(KubeModel):
     """0: no bound."""
     envoy_image: str = ""
     """Empty: that of the process settings."""
+    envoy_windows_image: str = ""
+    """Not used: no sidecar runs on Windows."""
     init_container_image: str = ""
     """Empty: that of the process settings."""
     resources: ContainerResources = Field(default_factory=ContainerResources)
@@ -154,6 +167,17 @@ class SidecarConfig(KubeModel):
     """Zero: no preStop hook."""
 
 
+class ExternalAuthorization(KubeModel):
+    """The gRPC server that inbound HTTP requests are shown to; read, not yet asked."""
+
+    enable: bool = False
+    address: str = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    stat_prefix: Annotated[str, _or("inboundExtAuthz")] = "inboundExtAuthz"
+    timeout: Duration = timedelta(seconds=1)
+    failure_mode_allow: bool = False
+
+
 class TrafficConfig(KubeModel):
     """What traffic the mesh lets through and what it leaves alone."""
 
@@ -164,13 +188,45 @@ class TrafficConfig(KubeModel):
     outbound_port_exclusion_list: tuple[PortNumber, ...] = ()
     inbound_port_exclusion_list: tuple[PortNumber, ...] = ()
     network_interface_exclusion_list: tuple[str, ...] = ()
+    inbound_external_authorization: ExternalAuthorization = Field(
+        default_factory=ExternalAuthorization
+    )
+    enable_cross_namespace_egress: bool = False
+
+
+class TracingConfig(KubeModel):
+    """Where proxies send spans; empty values have defaults that depend on the namespace."""
+
+    enable: bool = False
+    address: str = ""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    endpoint: str = ""
+    provider: Annotated[Literal["zipkin", "opentelemetry"], _or("zipkin")] = "zipkin"
+    sampling_percentage: Annotated[float, Field(ge=0, le=100)] = 100.0
 
 
 class ObservabilityConfig(KubeModel):
-    """What the control plane tells about itself."""
+    """What the control plane and the proxies tell about themselves."""
 
     osm_log_level: Annotated[str, _or("info")] = "info"
     enable_debug_server: bool = False
+    tracing: TracingConfig = Field(default_factory=TracingConfig)
+    prometheus_address: str = ""
+
+
+class SecretRef(KubeModel):
+    """A Secret by name; the validation tells when a part is empty."""
+
+    name: str = ""
+    namespace: str = ""
+
+
+class GatewayCertificate(KubeModel):
+    """The client certificate that a north-south gateway asks for."""
+
+    subject_alt_names: tuple[str, ...] = ()
+    validity_duration: Annotated[timedelta, BeforeValidator(_validity)] = timedelta(hours=24)
+    secret: SecretRef = Field(default_factory=SecretRef)
 
 
 class CertificateConfig(KubeModel):
@@ -182,6 +238,7 @@ class CertificateConfig(KubeModel):
     """At least ten minutes."""
     cert_key_bit_size: Annotated[int, BeforeValidator(_key_bits)] | None = None
     """None: ECDSA P-256 keys; else RSA keys of 2048 to 4096 bits."""
+    ingress_gateway: GatewayCertificate | None = None
 
 
 class FeatureFlags(KubeModel):
@@ -189,6 +246,18 @@ class FeatureFlags(KubeModel):
 
     enable_wasm_stats: bool = Field(default=False, alias="enableWASMStats")
     """Count requests with the labels of both workloads."""
+    enable_egress_policy: bool = False
+    """Not used: Egress objects count regardless."""
+    enable_multicluster_mode: bool = False
+    """Not used."""
+    enable_snapshot_cache_mode: bool = False
+    """Not used."""
+    enable_async_proxy_service_mapping: bool = False
+    """Not used."""
+    enable_ingress_backend_policy: bool = False
+    enable_envoy_active_health_checks: bool = False
+    enable_retry_policy: bool = False
+    enable_mesh_root_certificate: bool = False
 
 
 class MeshConfigSpec(KubeModel):

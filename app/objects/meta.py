@@ -92,6 +92,13 @@ class ObjectKind(StrEnum):
     HTTP_ROUTE_GROUP = "HTTPRouteGroup"
     TCP_ROUTE = "TCPRoute"
     TRAFFIC_SPLIT = "TrafficSplit"
+    EGRESS = "Egress"
+    INGRESS_BACKEND = "IngressBackend"
+    RETRY = "Retry"
+    UPSTREAM_TRAFFIC_SETTING = "UpstreamTrafficSetting"
+    TELEMETRY = "Telemetry"
+    EXTENSION_SERVICE = "ExtensionService"
+    MESH_ROOT_CERTIFICATE = "MeshRootCertificate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

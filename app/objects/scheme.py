@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.objects import config, core, smi
+from app.objects import config, core, policy, root, smi, upstream
 from app.objects.meta import (
     KubeObject,
     ObjectKey,
@@ -42,6 +42,8 @@ class Version:
     api_versions: tuple[str, ...]
 
 
+_CONFIG = ("config.openservicemesh.io/v1alpha2",)
+_POLICY = ("policy.openservicemesh.io/v1alpha1",)
 _VERSIONS = (
     Version(kind=ObjectKind.NAMESPACE, model=core.Namespace, api_versions=("v1",)),
     Version(kind=ObjectKind.POD, model=core.Pod, api_versions=("v1",)),
@@ -50,7 +52,8 @@ _VERSIONS = (
     Version(
         kind=ObjectKind.ENDPOINT_SLICE,
         model=core.EndpointSlice,
-        api_versions=("discovery.k8s.io/v1",),
+        # Servers before 1.21 have the beta alone; what is read of it is the same.
+        api_versions=("discovery.k8s.io/v1", "discovery.k8s.io/v1beta1"),
     ),
     Version(kind=ObjectKind.SERVICE_ACCOUNT, model=core.ServiceAccount, api_versions=("v1",)),
     Version(kind=ObjectKind.SECRET, model=core.Secret, api_versions=("v1",)),
@@ -78,6 +81,21 @@ _VERSIONS = (
         kind=ObjectKind.TRAFFIC_SPLIT,
         model=smi.TrafficSplit,
         api_versions=("split.smi-spec.io/v1alpha2", "split.smi-spec.io/v1alpha4"),
+    ),
+    Version(kind=ObjectKind.EGRESS, model=policy.Egress, api_versions=_POLICY),
+    Version(kind=ObjectKind.INGRESS_BACKEND, model=policy.IngressBackend, api_versions=_POLICY),
+    Version(kind=ObjectKind.RETRY, model=policy.Retry, api_versions=_POLICY),
+    Version(
+        kind=ObjectKind.UPSTREAM_TRAFFIC_SETTING,
+        model=upstream.UpstreamTrafficSetting,
+        api_versions=_POLICY,
+    ),
+    Version(kind=ObjectKind.TELEMETRY, model=policy.Telemetry, api_versions=_POLICY),
+    Version(kind=ObjectKind.EXTENSION_SERVICE, model=policy.ExtensionService, api_versions=_CONFIG),
+    Version(
+        kind=ObjectKind.MESH_ROOT_CERTIFICATE,
+        model=root.MeshRootCertificate,
+        api_versions=_CONFIG,
     ),
 )
 KINDS: Mapping[str, Version] = MappingProxyType({str(entry.kind): entry for entry in _VERSIONS})
@@ -144,6 +162,7 @@ _REASONS: Mapping[str, str] = MappingProxyType(
         "greater_than_equal": "must be at least {ge}, not {shown}",
         "less_than_equal": "must be at most {le}, not {shown}",
         "too_long": "may have at most {max_length} entries: remove the others",
+        "too_short": "must have at least {min_length} entry: add it",
         "string_too_long": "may have at most {max_length} characters, not {shown}: shorten it",
         "string_too_short": "must not be empty",
         "dict_type": "must be an object with fields, not {shown}",
@@ -154,6 +173,9 @@ _REASONS: Mapping[str, str] = MappingProxyType(
         "bool_parsing": "must be true or false, not {shown}",
         "int_type": "must be a whole number, not {shown}",
         "int_parsing": "must be a whole number, not {shown}",
+        "float_type": "must be a number, not {shown}",
+        "float_parsing": "must be a number, not {shown}",
+        "finite_number": "must be a number, not {shown}",
         "int_from_float": "must be a whole number, not {shown}",
     }
 )

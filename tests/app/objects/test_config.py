@@ -58,7 +58,7 @@ def test_duration(text: str, expected: timedelta | None) -> None:
     [
         pytest.param({}, MeshConfigSpec(), id="empty"),
         pytest.param(
-            {"sidecar": None, "traffic": {}, "featureFlags": {"enableRetryPolicy": True}},
+            {"sidecar": None, "traffic": {}, "featureFlags": {"enableLaterOnes": True}},
             MeshConfigSpec(),
             id="null-and-later-fields",
         ),
@@ -131,6 +131,7 @@ def test_effective_defaults() -> None:
             "log_level": "error",
             "max_data_plane_connections": 0,
             "envoy_image": "",
+            "envoy_windows_image": "",
             "init_container_image": "",
             "resources": {"limits": {}, "requests": {}},
             "config_resync_interval": timedelta(0),
@@ -151,13 +152,45 @@ def test_effective_defaults() -> None:
             "outbound_port_exclusion_list": (),
             "inbound_port_exclusion_list": (),
             "network_interface_exclusion_list": (),
+            "inbound_external_authorization": {
+                "enable": False,
+                "address": "",
+                "port": 0,
+                "stat_prefix": "inboundExtAuthz",
+                "timeout": timedelta(seconds=1),
+                "failure_mode_allow": False,
+            },
+            "enable_cross_namespace_egress": False,
         },
-        "observability": {"osm_log_level": "info", "enable_debug_server": False},
+        "observability": {
+            "osm_log_level": "info",
+            "enable_debug_server": False,
+            "tracing": {
+                "enable": False,
+                "address": "",
+                "port": 0,
+                "endpoint": "",
+                "provider": "zipkin",
+                "sampling_percentage": 100.0,
+            },
+            "prometheus_address": "",
+        },
         "certificate": {
             "service_cert_validity_duration": timedelta(hours=24),
             "cert_key_bit_size": None,
+            "ingress_gateway": None,
         },
-        "feature_flags": {"enable_wasm_stats": False},
+        "feature_flags": {
+            "enable_wasm_stats": False,
+            "enable_egress_policy": False,
+            "enable_multicluster_mode": False,
+            "enable_snapshot_cache_mode": False,
+            "enable_async_proxy_service_mapping": False,
+            "enable_ingress_backend_policy": False,
+            "enable_envoy_active_health_checks": False,
+            "enable_retry_policy": False,
+            "enable_mesh_root_certificate": False,
+        },
     }
 
 

@@ -189,9 +189,10 @@ WHOLE = "must be a whole number such as 90, not "
         pytest.param(
             factory.raw("Depolyment", "shop/t"),
             "kind",
-            "'Depolyment' is not read by the mesh; known kinds are EndpointSlice, Endpoints, "
-            "HTTPRouteGroup, MeshConfig, Namespace, Pod, Secret, Service, ServiceAccount, "
-            "TCPRoute, TrafficSplit, TrafficTarget",
+            "'Depolyment' is not read by the mesh; known kinds are Egress, EndpointSlice, "
+            "Endpoints, ExtensionService, HTTPRouteGroup, IngressBackend, MeshConfig, "
+            "MeshRootCertificate, Namespace, Pod, Retry, Secret, Service, ServiceAccount, "
+            "TCPRoute, Telemetry, TrafficSplit, TrafficTarget, UpstreamTrafficSetting",
             id="unknown-kind",
         ),
         pytest.param(["a"], "", "must be an object with fields, not a list", id="a-list"),
