@@ -79,7 +79,7 @@ class FakeCluster:
     # What tests do
 
     def fail(self, verb: str, error: Exception, *, kind: str = "", times: float = 1) -> None:
-        """The next calls of the verb (on that kind) raise; ``math.inf`` times: until ``recover``."""
+        """The next calls of the verb (on that kind) raise; ``math.inf``: until ``recover``."""
         self._failures.append(Failure(verb=verb, error=error, kind=kind, left=times))
 
     def recover(self) -> None:
