@@ -1,8 +1,8 @@
 """A real Kubernetes node for tests, and the mesh on it as a user has it: through kubectl and osm.
 
-``K8S_NODE_TOOLS`` names the folder of the node's scripts (up.sh, down.sh, make-image.sh). The node is
-started empty and ended with everything in it. ``OSM_E2E_KEEP_NODE`` leaves it up, and takes one that
-is up, while tests are written.
+``K8S_NODE_TOOLS`` names the folder of the node's scripts (up.sh, down.sh, make-image.sh). The node
+is started empty and ended with everything in it. ``OSM_E2E_KEEP_NODE`` leaves it up, and takes one
+that is up, while tests are written.
 """
 
 import json
@@ -27,7 +27,7 @@ HOW_TO_GET_ONE = "K8S_NODE_TOOLS is unset: name a folder with up.sh, down.sh and
 CHECKOUT = Path(__file__).parents[3]
 OSM = Path(sys.executable).with_name("osm")
 EXAMPLE = CHECKOUT / "examples" / "bookstore"
-NODE_DIR = Path(os.environ.get("NODE_DIR", "/tmp/k8s/node"))  # noqa: S108 the scripts' own default
+NODE_DIR = Path(os.environ.get("NODE_DIR", "/tmp/k8s/node"))
 BASE_IMAGE = NODE_DIR / "images" / "localhost_base_1.tar"
 ENVOY_IMAGE = "docker.io/envoyproxy/envoy-distroless:v1.40.0"
 PYTHON_IMAGE = "docker.io/library/python:3.11-slim"
