@@ -1,13 +1,13 @@
 """One running control plane: all parts built and started in order, stopped in the opposite one.
 
 The CLI gives it settings and a ``Compute``; API and kubelet read its properties. Objects are read
-first, then the root is opened, then sidecars are let in: no Envoy is ever sent an empty mesh.
-Specification: HOUSE 4.9, 4.10 and 5; kubernetes-surface 6.5.
+first, then the root is opened, then sidecars are let in: no Envoy is ever sent an empty mesh. In a
+cluster the mesh's own kinds come before all that, and the webhook configurations after it, once the
+listeners answer. Specification: kubernetes-surface 6.5.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,36 +15,41 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
 from app import logs
-from app.certs.builtin import BuiltinCa, ca_secret_key, open_builtin_ca
-from app.certs.manager import CertificateRecord, Certificates, IssuePolicy
+from app.certs.manager import CertificateRecord, Certificates
+from app.controller.certification import Certification
 from app.controller.injector import InjectionScope, Injector
 from app.controller.loop import WATCHED_KINDS, MeshLoop, Pace
 from app.controller.observer import StreamObserver
 from app.controller.publish import CurrentConfig, Publisher
+from app.controller.readiness import Readiness, Registration, Step
 from app.controller.report import SnapshotReport
+from app.controller.serving import (
+    ServingCertificates,
+    Webhook,
+    WebhookIdentity,
+    ads_name,
+    service_name,
+)
 from app.controller.upkeep import Upkeep
-from app.errors import CaError, UnreachableError
+from app.errors import UnreachableError
 from app.events import Event
 from app.inject.plan import InjectionOptions
 from app.mesh.refresh import LiveMesh, MeshScope
 from app.mesh.snapshot import MeshSnapshot
 from app.metrics import Metrics
+from app.objects.meta import ObjectKind
 from app.ports import Clock, Compute
 from app.settings import Settings
 from xds.policy.bootstrap import AdsServer as AdsAddress
 from xds.policy.identity import Issuer, Issuers, ProxyId
 from xds.resource import ResourceSet
 from xds.server.hub import Hub
-from xds.server.ports import ServerIdentity, StreamInfo
+from xds.server.ports import StreamInfo
 from xds.server.serve import AdsServer
 from xds.stream.ledger import KindStatus, Ledger
 
 _DISTRIBUTION = "openservicemesh"
 _LAG = timedelta(seconds=30)
-_ADS = "ads"
-"""Name of the ADS server's certificate among those in use."""
-_OLD_ROOT = 0.1
-"""A root with less of its life left should be replaced."""
 
 
 class SystemClock:
@@ -63,6 +68,8 @@ class SidecarPlatform:
     """Address of the control plane as Pods see it; None: the DNS name of its Service."""
     native: bool = True
     """True: restartable init containers exist (Kubernetes 1.29, one machine)."""
+    pod_name: str = ""
+    """Name of the control plane's own Pod; empty where it is none."""
 
 
 class Runtime:
@@ -76,11 +83,15 @@ class Runtime:
         platform: SidecarPlatform | None = None,
         clock: Clock | None = None,
         metrics: Metrics | None = None,
+        registration: Registration | None = None,
     ) -> None:
+        """``registration`` is None on one machine: there is no API server to register with."""
         self.settings = settings
+        self.product_version = settings.osm_version or version(_DISTRIBUTION)
         self.compute = compute
         self.metrics = metrics or Metrics()
         self._platform = platform or SidecarPlatform()
+        self._registration = registration
         self._clock = clock or SystemClock()
         self._log = logs.logger("runtime")
         self._report = SnapshotReport(self.metrics)
@@ -88,16 +99,15 @@ class Runtime:
         observer = StreamObserver(self._post, self.metrics, most=self._current.max_connections)
         self.hub = Hub(self._current, observer, now=self._clock.now)
         self.publisher = Publisher(self._current, self.hub, metrics=self.metrics)
+        self._certification = Certification(
+            settings, compute.writer, self._clock, post=self._post, metrics=self.metrics
+        )
         self._loop = self._new_loop()
-        self._following = threading.Lock()
-        self._newest: MeshSnapshot | None = None
-        """The newest snapshot the loop made, perhaps not published yet; under the lock."""
-        self._certificates: Certificates | None = None
         self._server: AdsServer | None = None
         self._upkeep: Upkeep | None = None
         self._injector: Injector | None = None
         self._ads_port: int | None = None
-        self._stage = "the control plane has not been started"
+        self._ready = Readiness()
         self._watch_metrics()
 
     # Reading
@@ -116,20 +126,22 @@ class Runtime:
     def injector(self) -> Injector:
         """Who gives Pods their sidecars; raise ``UnreachableError`` while starting."""
         if self._injector is None:
-            raise UnreachableError(f"no sidecar can be injected now: {self._stage}")
+            raise UnreachableError(f"no sidecar can be injected now: {self.not_ready()[0]}")
         return self._injector
 
     @property
     def ads_port(self) -> int:
         """The port sidecars connect to; raise ``UnreachableError`` while starting."""
         if self._ads_port is None:
-            raise UnreachableError(f"sidecars cannot connect now: {self._stage}")
+            raise UnreachableError(f"sidecars cannot connect now: {self.not_ready()[0]}")
         return self._ads_port
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What was left out of configurations, and which were not built; sorted sentences."""
-        return self.publisher.problems
+        """What was left out of configurations, not built, or not registered; sorted sentences."""
+        registration = self._registration
+        unwritten = () if registration is None else registration.problems()
+        return tuple(sorted((*self.publisher.problems, *unwritten)))
 
     def connected(self) -> tuple[StreamInfo, ...]:
         """The newest stream of each connected proxy, sorted by proxy."""
@@ -148,56 +160,108 @@ class Runtime:
 
     def certificates(self) -> tuple[CertificateRecord, ...]:
         """The certificates in use, sorted by name; no keys."""
-        return () if self._certificates is None else self._certificates.records()
+        return self._certification.records()
 
     def not_ready(self) -> tuple[str, ...]:
-        """Why proxies are not served yet; empty when they are."""
-        return (self._stage,) if self._stage else ()
+        """Why proxies and webhooks are not served yet; empty when they are."""
+        return self._ready.missing()
+
+    def webhook_identity(self, webhook: Webhook) -> WebhookIdentity:
+        """What the webhook's TLS listener shows from now on; ``UnreachableError`` without one."""
+        return self._started_serving().webhook_identity(webhook)
+
+    def on_webhook_identity(self, listener: Callable[[Webhook], None]) -> None:
+        """The listener hears of each renewal of a webhook's certificate; it must be quick."""
+        self._started_serving().subscribe(listener)
+
+    def trusted_roots(self) -> bytes:
+        """The roots behind the webhooks' certificates, PEM; ``UnreachableError`` while starting."""
+        certificates = self._certification.certificates
+        if certificates is None:
+            raise UnreachableError(f"the mesh has no root yet: {self.not_ready()[0]}")
+        return certificates.trust.roots
 
     # Life
 
     def start(self, *, timeout_seconds: float = 60.0) -> None:
         """Objects are read, the root is open, and sidecars are let in.
 
-        Raises ``UnreachableError`` when objects cannot be read in time, ``CaError``, and
-        ``ListenError`` when the port is taken. After a failure call ``stop``.
+        With a registration, ``register`` must follow once the webhooks' listeners answer. Raises
+        ``UnreachableError`` when objects cannot be read in time, ``CaError``, and ``ListenError``
+        when the port is taken. After a failure call ``stop``.
         """
-        self._stage = "objects are being read"
-        self._loop.start()
-        self.compute.source.start(self._post, WATCHED_KINDS)
-        if not self._loop.synced.wait(timeout_seconds):
-            missing = ", ".join(self._loop.waiting_for())
-            raise UnreachableError(f"objects not read after {timeout_seconds:g} s: {missing}")
-        self._stage = "the mesh's root is being opened"
+        steps = (Step.OBJECTS, Step.CERTIFICATES, Step.ADS)
+        if self._registration is not None:
+            self._ready.begin((Step.CLUSTER, *steps, Step.WEBHOOKS))
+            # A source asks for kinds that the API server may not have before this.
+            self._registration.prepare()
+            self._ready.done(Step.CLUSTER)
+        else:
+            self._ready.begin(steps)
+        self._read_objects(timeout_seconds)
+        self._ready.done(Step.OBJECTS)
         certificates = self._open_certificates()
-        self._stage = "the ADS server is being started"
-        self._server = AdsServer(
-            self.hub,
-            _AdsIdentity(certificates),
-            host=self.settings.ads_host,
-            port=self.settings.ads_port,
-            pool_size=self.settings.stream_pool_size,
-        )
-        self._ads_port = self._server.start()
+        self._ready.done(Step.CERTIFICATES)
+        self._ads_port = self._serve_ads(self._started_serving())
         self._injector = self._new_injector(certificates, self._ads_port)
         self._upkeep = self._start_upkeep(certificates)
-        self._stage = ""
+        self._ready.done(Step.ADS)
         self._log.info("control plane started", ads_port=self._ads_port)
+
+    def register(self) -> None:
+        """The API server asks the webhooks, whose listeners answer already; all is ready.
+
+        Raises what the registration raises; may be called again then.
+        """
+        registration = self._registration
+        if registration is None:
+            return
+        registration.register()
+        registration.start()
+        self._ready.done(Step.WEBHOOKS)
+        # Last: from here on, what nobody validates is refused.
+        registration.set_ready()
 
     def stop(self) -> None:
         """Nothing of it runs any more; proxies keep what they have. May be called twice."""
-        self._stage = "the control plane is stopping"
+        self._ready.end("the control plane is stopping")
+        if self._registration is not None:
+            self._registration.stop()
         if self._server is not None:
             self._server.stop()
         self.compute.source.stop()
         self._loop.stop()
-        for part in (self._certificates, self._upkeep):
-            if part is not None:
-                part.stop()
-        self._stage = "the control plane has stopped"
+        self._certification.stop()
+        if self._upkeep is not None:
+            self._upkeep.stop()
+        self._ready.end("the control plane has stopped")
 
     def _post(self, event: Event) -> None:
         self._loop.post(event)
+
+    def _read_objects(self, timeout_seconds: float) -> None:
+        self._loop.start()
+        self.compute.source.start(self._post, WATCHED_KINDS | {ObjectKind.SECRET})
+        if not self._loop.synced.wait(timeout_seconds):
+            missing = ", ".join(self._loop.waiting_for())
+            raise UnreachableError(f"objects not read after {timeout_seconds:g} s: {missing}")
+
+    def _serve_ads(self, serving: ServingCertificates) -> int:
+        settings = self.settings
+        self._server = AdsServer(
+            self.hub,
+            serving,
+            host=settings.ads_host,
+            port=settings.ads_port,
+            pool_size=settings.stream_pool_size,
+        )
+        return self._server.start()
+
+    def _started_serving(self) -> ServingCertificates:
+        serving = self._certification.serving
+        if serving is None:
+            raise UnreachableError(f"no certificate is issued yet: {self.not_ready()[0]}")
+        return serving
 
     def _new_loop(self) -> MeshLoop:
         settings = self.settings
@@ -214,60 +278,27 @@ class Runtime:
         )
 
     def _open_certificates(self) -> Certificates:
-        """The root is open, the server has a certificate, and workloads get theirs."""
-        snapshot = self._loop.snapshot
+        snapshot, registration = self._loop.snapshot, self._registration
         assert snapshot is not None  # noqa: S101 start() waited for it
-        settings = self.settings
-        ca = open_builtin_ca(
-            self.compute.writer,
-            self._clock,
-            secret=ca_secret_key(settings.osm_namespace, settings.ca_bundle_secret_name),
-            rsa_bits=snapshot.config.certificate.cert_key_bit_size,
-            version=version(_DISTRIBUTION),
+        return self._certification.open(
+            snapshot,
+            product_version=self.product_version,
+            announce=None if registration is None else registration.refresh,
         )
-        self._watch_root(ca)
-        certificates = Certificates(
-            ca,
-            self._clock,
-            post=self._post,
-            metrics=self.metrics,
-            policy=self._issue_policy(snapshot),
-        )
-        certificates.hold(_ADS, dns_names=(_ads_name(settings), _service_name(settings)))
-        with self._following:
-            self._certificates = certificates
-            self._instruct(certificates, self._newest or snapshot)
-        certificates.start()
-        return certificates
 
     def _follow(self, snapshot: MeshSnapshot) -> None:
-        """The loop has a new snapshot: certificates follow it."""
+        """The loop has a new snapshot: what runs beside it follows."""
         self._report.tell(snapshot)
-        with self._following:
-            self._newest = snapshot
-            if self._certificates is not None:
-                self._instruct(self._certificates, snapshot)
-
-    def _instruct(self, certificates: Certificates, snapshot: MeshSnapshot) -> None:
-        certificates.follow(self._issue_policy(snapshot))
-        certificates.want(frozenset(pod.identity for pod in snapshot.workloads.pods.values()))
-
-    def _issue_policy(self, snapshot: MeshSnapshot) -> IssuePolicy:
-        config = snapshot.config.certificate
-        return IssuePolicy(
-            issuer=snapshot.issuers.signing,
-            service_lifetime=config.service_cert_validity_duration,
-            rsa_bits=config.cert_key_bit_size,
-        )
+        self._certification.follow(snapshot)
 
     def _new_injector(self, certificates: Certificates, ads_port: int) -> Injector:
         settings = self.settings
-        name = _service_name(settings)
+        name = service_name(settings)
         address = AdsAddress(
             host=self._platform.ads_host or name,
             port=ads_port,
             server_name=name,
-            certificate_names=(_ads_name(settings),),
+            certificate_names=(ads_name(settings),),
         )
         return Injector(
             certificates,
@@ -280,7 +311,7 @@ class Runtime:
             ),
             options=InjectionOptions(
                 mesh_name=settings.mesh_name,
-                product_version=version(_DISTRIBUTION),
+                product_version=self.product_version,
                 ads=address,
                 envoy_image=settings.envoy_image,
                 init_container_image=settings.init_container_image,
@@ -296,13 +327,8 @@ class Runtime:
         upkeep.start()
         return upkeep
 
-    def _watch_root(self, ca: BuiltinCa) -> None:
-        self.metrics.root_remaining.set_function(ca.remaining_life)
-        if ca.remaining_life() < _OLD_ROOT:
-            self._log.warning("the mesh's root expires soon; replace it", error_code=CaError.code)
-
     def _watch_metrics(self) -> None:
-        self.metrics.version.labels(version(_DISTRIBUTION), "", "").set(1)
+        self.metrics.version.labels(self.product_version, "", "").set(1)
         self.metrics.rejecting_proxies.set_function(self._count_proxies(_is_rejecting))
         self.metrics.lagging_proxies.set_function(self._count_proxies(self._is_lagging))
 
@@ -320,22 +346,6 @@ class Runtime:
         return is_open and sent_at is not None and self._clock.now() - sent_at > _LAG
 
 
-class _AdsIdentity:
-    """The ADS server's certificate, always the newest; implements ``ServerIdentitySource``."""
-
-    def __init__(self, certificates: Certificates) -> None:
-        self._certificates = certificates
-
-    def server_identity(self) -> ServerIdentity:
-        """The material to offer to the next connection."""
-        pair = self._certificates.held(_ADS)
-        return ServerIdentity(
-            certificate_chain=pair.certificate_chain,
-            private_key=pair.private_key,
-            roots=self._certificates.trust.roots,
-        )
-
-
 def _is_rejecting(status: KindStatus) -> bool:
     return status.is_rejected
 
@@ -347,11 +357,3 @@ def _scope(settings: Settings) -> MeshScope:
         config_name=settings.osm_config_name,
         dns_suffix=settings.dns_suffix,
     )
-
-
-def _ads_name(settings: Settings) -> str:
-    return f"{_ADS}.{settings.trust_domain}"
-
-
-def _service_name(settings: Settings) -> str:
-    return f"osm-controller.{settings.osm_namespace}.svc.{settings.dns_suffix}"

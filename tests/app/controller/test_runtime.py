@@ -96,7 +96,11 @@ def test_objects_that_do_not_come_are_named() -> None:
     runtime = Runtime(settings(), made)
     with pytest.raises(UnreachableError, match=r"after 0\.05 s: Pod, Service"):
         runtime.start(timeout_seconds=0.05)
-    assert runtime.not_ready() == ("objects are being read",)
+    assert runtime.not_ready() == (
+        "objects are being read",
+        "the certificates of the control plane are not issued",
+        "ADS is not served",
+    )
     runtime.stop()
     assert mesh_threads() == set()
 

@@ -1,0 +1,133 @@
+"""The certificates that the control plane itself shows: to sidecars (ADS) and to the API server.
+
+``Runtime`` builds it on the mesh's :class:`Certificates`; the ADS server and the TLS listeners of
+the webhooks read the newest material from here. A webhook's new certificate is shown only after the
+API server was told of the roots behind it. Specification: kubernetes-surface 2.5; data-plane 2.8.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from app import logs
+from app.certs.manager import Certificates
+from app.errors import UnreachableError
+from app.settings import Settings
+from xds.policy.proxy import KeyPair, TrustBundle
+from xds.server.ports import ServerIdentity
+
+_ADS = "ads"
+"""Name of the ADS server's certificate among those in use."""
+
+
+class Webhook(StrEnum):
+    """A TLS listener that the API server calls; the value is part of its Service's name."""
+
+    INJECTOR = "injector"
+    VALIDATOR = "validator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookIdentity:
+    """What a webhook shows to the API server, PEM."""
+
+    certificate_chain: bytes = field(repr=False)
+    private_key: bytes = field(repr=False)
+    version: int
+    """Counts the certificates since the start, from 1."""
+
+
+class ServingCertificates:
+    """The newest certificate of each server; readers may be called from any thread."""
+
+    def __init__(
+        self,
+        certificates: Certificates,
+        settings: Settings,
+        *,
+        announce: Callable[[], None] | None = None,
+    ) -> None:
+        """Each server has a certificate, renewed from now on; raise ``CertificateError``.
+
+        ``announce`` tells the API server which roots webhooks show from now on; None where no
+        webhooks are served, so that they need no certificates.
+        """
+        self._certificates = certificates
+        self._announce = announce
+        self._log = logs.logger("certs")
+        self._lock = threading.Lock()
+        self._webhooks: dict[Webhook, WebhookIdentity] = {}
+        self._listeners: list[Callable[[Webhook], None]] = []
+        certificates.hold(_ADS, dns_names=(ads_name(settings), service_name(settings)))
+        if announce is not None:
+            for webhook in Webhook:
+                self._hold(webhook, webhook_names(webhook, settings))
+
+    def server_identity(self) -> ServerIdentity:
+        """The material the ADS server offers to the next connection."""
+        pair = self._certificates.held(_ADS)
+        return ServerIdentity(
+            certificate_chain=pair.certificate_chain,
+            private_key=pair.private_key,
+            roots=self._certificates.trust.roots,
+        )
+
+    def webhook_identity(self, webhook: Webhook) -> WebhookIdentity:
+        """What the webhook shows from now on; raise ``UnreachableError`` where there is none."""
+        found = self._webhooks.get(webhook)
+        if found is None:
+            raise UnreachableError(f"the {webhook} has no certificate: there is no API server")
+        return found
+
+    def subscribe(self, listener: Callable[[Webhook], None]) -> None:
+        """The listener hears of each renewal, on a thread of the certificates; it must be quick."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    def _hold(self, webhook: Webhook, dns_names: tuple[str, ...]) -> None:
+        def changed(pair: KeyPair, _: TrustBundle) -> None:
+            self._renew(webhook, pair)
+
+        name = f"osm-{webhook}"
+        self._certificates.hold(name, dns_names=dns_names, changed=changed)
+        self._put(webhook, self._certificates.held(name))
+
+    def _renew(self, webhook: Webhook, pair: KeyPair) -> None:
+        try:
+            if self._announce is not None:
+                self._announce()
+        except Exception as error:  # the reconciler announces again; the listener must not lag
+            code = getattr(error, "code", UnreachableError.code)
+            self._log.exception("roots of webhooks not announced", error_code=code)
+        self._put(webhook, pair)
+        with self._lock:
+            listeners = tuple(self._listeners)
+        for listener in listeners:
+            listener(webhook)
+
+    def _put(self, webhook: Webhook, pair: KeyPair) -> None:
+        before = self._webhooks.get(webhook)
+        self._webhooks[webhook] = WebhookIdentity(
+            certificate_chain=pair.certificate_chain,
+            private_key=pair.private_key,
+            version=1 if before is None else before.version + 1,
+        )
+
+
+def ads_name(settings: Settings) -> str:
+    """The name that sidecars expect in the ADS server's certificate."""
+    return f"ads.{settings.trust_domain}"
+
+
+def service_name(settings: Settings) -> str:
+    """The DNS name of the control plane's Service."""
+    return f"osm-controller.{settings.osm_namespace}.svc.{settings.dns_suffix}"
+
+
+def webhook_names(webhook: Webhook, settings: Settings) -> tuple[str, ...]:
+    """The DNS names of a webhook's Service: first the one that the API server expects."""
+    name = f"osm-{webhook}.{settings.osm_namespace}"
+    return (f"{name}.svc", f"{name}.svc.{settings.dns_suffix}", name, f"osm-{webhook}")
