@@ -12,7 +12,8 @@ endif
 NODE_NEEDS := etcd:etcd-server kubectl:kubernetes-client containerd:containerd runc:runc \
   /usr/lib/cni/host-local:containernetworking-plugins conntrack:conntrack ipset:ipset socat:socat \
   iptables:iptables openssl:openssl xz:xz-utils mmdebstrap:mmdebstrap gcc:gcc /usr/include/stdio.h:libc6-dev
-IMAGE ?= docker.io/openservicemesh/osm:2.0.0
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE ?= docker.io/openservicemesh/osm:$(VERSION)
 
 .PHONY: help demo test lint format bench golden docs image e2e-node pins system node-system clean
 
