@@ -265,6 +265,85 @@ def traffic_split(
     return raw("TrafficSplit", path, api="split.smi-spec.io/v1alpha2", meta=meta, spec=spec)
 
 
+POLICY = "policy.openservicemesh.io/v1alpha1"
+CONFIG = "config.openservicemesh.io/v1alpha2"
+
+
+def egress(
+    path: str,
+    *,
+    sources: Iterable[str] = ("web.shop",),
+    hosts: Iterable[str] = ("example.com",),
+    ports: Mapping[int, str] | None = None,
+    matches: Iterable[tuple[str, str, str]] = (),
+) -> RawObject:
+    """Lets ``<account>.<namespace>`` sources out to port 443 with https, unless told otherwise.
+
+    ``matches`` are apiGroup, kind and name.
+    """
+    spec = {
+        "sources": [_subject(source) for source in sources],
+        "hosts": list(hosts),
+        "ports": [{"number": n, "protocol": p} for n, p in (ports or {443: "https"}).items()],
+        "matches": [{"apiGroup": g, "kind": k, "name": n} for g, k, n in matches],
+    }
+    return raw("Egress", path, api=POLICY, spec=spec)
+
+
+def ingress_backend(
+    path: str,
+    *backends: tuple[str, int],
+    protocol: str = "http",
+    sources: Iterable[Mapping[str, str]] = ({"kind": "IPRange", "name": "10.0.0.0/8"},),
+    skip: bool | None = None,
+) -> RawObject:
+    """Lets sources in to Services by name and target port, by default ``web`` on 8080."""
+    tls = {} if skip is None else {"tls": {"skipClientCertValidation": skip}}
+    targets = [
+        {"name": name, "port": {"number": number, "protocol": protocol}, **tls}
+        for name, number in backends or (("web", 8080),)
+    ]
+    return raw(
+        "IngressBackend", path, api=POLICY, spec={"backends": targets, "sources": list(sources)}
+    )
+
+
+def retry(path: str, *, to: Mapping[str, str] | None = None, **rules: Any) -> RawObject:
+    """Requests of the account ``web`` of the object's namespace to one Service are tried again."""
+    namespace, _, _ = path.rpartition("/")
+    spec = {
+        "source": {"kind": "ServiceAccount", "name": "web", "namespace": namespace},
+        "destinations": [{"kind": "Service", "name": "pay", "namespace": namespace, **(to or {})}],
+        "retryPolicy": {"retryOn": "5xx", "perTryTimeout": "1s", "numRetries": 2, **rules},
+    }
+    return raw("Retry", path, api=POLICY, spec=spec)
+
+
+def traffic_setting(
+    path: str, *, host: str = "web.shop.svc.cluster.local", **spec: Any
+) -> RawObject:
+    """An UpstreamTrafficSetting of the host."""
+    return raw("UpstreamTrafficSetting", path, api=POLICY, spec={"host": host, **spec})
+
+
+def telemetry(path: str, **spec: Any) -> RawObject:
+    """A Telemetry of the whole namespace, unless it has a ``selector``."""
+    return raw("Telemetry", path, api=POLICY, spec=spec)
+
+
+def extension_service(path: str, **spec: Any) -> RawObject:
+    """An ExtensionService."""
+    fields = {"host": "collector.out.svc.cluster.local", "port": 4317, **spec}
+    return raw("ExtensionService", path, api=CONFIG, spec=fields)
+
+
+def root_certificate(path: str, *, role: str = "active", **spec: Any) -> RawObject:
+    """A MeshRootCertificate of the built-in CA, with the preset's trust domain."""
+    ca = {"secretRef": {"name": "osm-ca-bundle", "namespace": "osm-system"}}
+    fields = {"provider": {"tresor": {"ca": ca}}, "role": role, **spec}
+    return raw("MeshRootCertificate", path, api=CONFIG, spec=fields)
+
+
 def changed(obj: RawObject, where: str = "") -> ObjectChanged:
     """The event that an object has this content now; a refused object is a failure of the test."""
     decoded = decode(obj, where)

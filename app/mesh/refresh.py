@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from app.events import ObjectEvent
 from app.mesh.addresses import join_services, same_services
+from app.mesh.listing import TABLE_KINDS, not_enforced, object_table
 from app.mesh.memory import NOTHING, Finding, Memory, Progress, ServiceState
 from app.mesh.rules import (
     access_rules,
@@ -31,7 +32,8 @@ from app.mesh.snapshot import (
     Workloads,
     unless_same,
 )
-from app.mesh.store import ObjectStore, T
+from app.mesh.store import ObjectStore
+from app.mesh.table import NO_OBJECTS, ObjectTable, T
 from app.mesh.workloads import has_sidecar, mesh_namespaces, mesh_pod, repeated_port, workloads
 from app.objects import smi
 from app.objects.config import MeshConfig, MeshConfigSpec
@@ -151,6 +153,7 @@ class _Step:
             services=services,
             rules=self._rules(services),
             endpoints=self._endpoints(states),
+            objects=self._objects(),
             rejected=self._rejected(states, repeated),
         )
         memory = Memory(states=states, pods=pods, repeated=repeated, findings=self._findings)
@@ -335,9 +338,9 @@ class _Step:
             access, of_targets = access_rules(self._in_mesh(smi.TrafficTarget), routes)
             self._findings["access"] = (*of_routes, *of_targets)
         if old is None or moved or kinds & _ACCOUNT_KINDS:
-            self._findings["accounts"] = missing_accounts(
-                self._in_mesh(smi.TrafficTarget), self._accounts()
-            )
+            known = {one: self._names(ServiceAccount, one) for one in self._monitored}
+            targets = self._in_mesh(smi.TrafficTarget)
+            self._findings["accounts"] = missing_accounts(targets, known)
         served = self._old.services if self._old else None
         if old is None or moved or kinds & _SPLIT_KINDS or services is not served:
             splits, self._findings["splits"] = splits_in_force(
@@ -347,12 +350,19 @@ class _Step:
             return old
         return join_rules(access, splits)
 
-    def _accounts(self) -> Mapping[str, AbstractSet[str]]:
-        """Names of service accounts by namespace of the mesh."""
-        return {
-            namespace: {account.name for account in self._store.all(ServiceAccount, namespace)}
-            for namespace in self._monitored
-        }
+    def _names(self, model: type[T], namespace: str) -> AbstractSet[str]:
+        return {one.name for one in self._store.all(model, namespace)}
+
+    def _objects(self) -> ObjectTable:
+        old = self._old.objects if self._old else NO_OBJECTS
+        moved = self._old is None or self._joined or self._left
+        if not moved and not any(key.kind in TABLE_KINDS for key in self._changed):
+            return old
+        new = object_table(
+            old, self._store, self._monitored, osm_namespace=self._scope.osm_namespace
+        )
+        self._findings["objects"] = not_enforced(new)
+        return new
 
     # What is not in force.
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from app.mesh.table import NO_OBJECTS, ObjectTable
 from app.objects.config import MeshConfigSpec
 from app.objects.meta import Rejected
 from xds.policy.http import HttpMatch
@@ -171,6 +172,8 @@ class MeshSnapshot:
     endpoints: EndpointTable
     rejected: tuple[Rejected, ...]
     """Sorted: what is not in force, from sources and from resolving references."""
+    objects: ObjectTable = NO_OBJECTS
+    """What users wrote, for validation and for showing."""
 
 
 def unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
@@ -191,5 +194,6 @@ def unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
         and old.rules is new.rules
         and old.endpoints is new.endpoints
         and old.rejected is new.rejected
+        and old.objects is new.objects
     )
     return old if same else new

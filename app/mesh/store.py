@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 from app.events import ObjectChanged, ObjectDeleted, ObjectEvent, SourceChecked
+from app.mesh.table import T
 from app.objects.core import EndpointSlice, Pod
 from app.objects.meta import KubeObject, ObjectKey, ObjectKind, Rejected, selects
 from app.objects.scheme import KINDS
 
-T = TypeVar("T", bound=KubeObject)
 Label = tuple[ObjectKind, str, str, str]
 """Kind, namespace, label and value."""
 
@@ -59,6 +59,13 @@ class ObjectStore:
         """Objects of a kind in a namespace, in no order."""
         for stored in self._objects.get((_KINDS[model], namespace), {}).values():
             yield cast("T", stored.object)
+
+    def namespaces(self, model: type[T]) -> frozenset[str]:
+        """The namespaces that have objects of a kind."""
+        kind = _KINDS[model]
+        return frozenset(
+            place[1] for place, found in self._objects.items() if place[0] is kind and found
+        )
 
     def labelled(self, model: type[T], namespace: str, labels: Mapping[str, str]) -> list[T]:
         """Pods or slices that have all the labels, sorted by name; none for no labels."""

@@ -49,11 +49,12 @@ class World:
         self.snapshot = self._mesh.refresh(events)
 
     def after(self, *events: ObjectEvent) -> tuple[set[str], MeshSnapshot]:
-        """Parts that are new after the events, and the new snapshot."""
+        """Parts that are new after the events, but for ``objects``, and the new snapshot."""
         old, self.snapshot = self.snapshot, self._mesh.refresh(events)
         new = {part for part in PARTS if getattr(old, part) is not getattr(self.snapshot, part)}
-        assert self.snapshot.revision == old.revision + bool(new)
-        assert (self.snapshot is old) is not bool(new)
+        differs = bool(new) or old.objects is not self.snapshot.objects
+        assert self.snapshot.revision == old.revision + differs
+        assert (self.snapshot is old) is not differs
         return new, self.snapshot
 
 
@@ -72,14 +73,16 @@ def gone(raw: dict[str, Any]) -> ObjectEvent:
         pytest.param(changed(WORLD[3], annotations={"a": "b"}), id="annotation-of-a-service"),
         pytest.param(changed(WORLD[3], labels={"a": "b"}), id="label-of-a-service"),
         pytest.param(changed(WORLD[5], annotations={"a": "b"}), id="annotation-of-a-pod"),
-        pytest.param(changed(WORLD[8], annotations={"a": "b"}), id="annotation-of-a-target"),
-        pytest.param(changed(WORLD[9], annotations={"a": "b"}), id="annotation-of-a-split"),
         pytest.param(changed(WORLD[0], annotations={"a": "b"}), id="annotation-of-a-namespace"),
         pytest.param(factory.changed(WORLD[3] | {"status": {"x": 1}}), id="status"),
         pytest.param(factory.changed(factory.service("out/web")), id="another-namespace"),
         pytest.param(factory.changed(factory.pod("shop/p", sidecar=False)), id="pod-no-sidecar"),
         pytest.param(factory.changed(factory.raw("Secret", "shop/s")), id="secret"),
-        pytest.param(factory.changed(factory.account("shop/spare")), id="account-nobody-names"),
+        pytest.param(changed(WORLD[10], annotations={"a": "b"}), id="annotation-of-an-account"),
+        pytest.param(factory.changed(factory.egress("out/e")), id="policy-of-another-namespace"),
+        pytest.param(
+            factory.changed(factory.root_certificate("shop/r")), id="root-in-another-namespace"
+        ),
         pytest.param(
             factory.changed(factory.mesh_config() | {"metadata": {"name": "other"}}),
             id="another-mesh-config",

@@ -12,6 +12,7 @@ from app.events import ObjectDeleted, ObjectEvent
 from app.mesh.refresh import MeshScope, refresh
 from app.mesh.snapshot import MeshSnapshot
 from app.mesh.store import ObjectStore
+from app.mesh.table import ObjectTable
 from xds.policy.identity import Issuers
 
 # Few names, so that objects meet: most laws of indexes break only where they do.
@@ -115,6 +116,10 @@ OBJECTS = st.one_of(
     st.builds(lambda path, regex: factory.route_group(path, m=regex), PATHS, st.sampled_from("a(")),
     st.builds(factory.tcp_route, PATHS, NUMBERS),
     st.builds(factory.account, PATHS),
+    st.builds(factory.egress, PATHS, hosts=st.just([]) | st.just(["example.com"])),
+    st.builds(factory.telemetry, PATHS | st.just("osm-system/p")),
+    st.builds(factory.extension_service, PATHS | st.just("out/p")),
+    st.builds(factory.root_certificate, PATHS | st.just("osm-system/p")),
     st.builds(lambda name, on: factory.namespace(name, monitored=on), NAMESPACES, st.booleans()),
     st.builds(lambda on: factory.permissive(on=on), st.booleans()),
 )
@@ -144,7 +149,17 @@ def content(snapshot: MeshSnapshot) -> dict[str, Any]:
         "splits_of_backend": dict(snapshot.rules.splits_of_backend),
         "endpoints": dict(snapshot.endpoints.by_service),
         "rejected": snapshot.rejected,
+        **objects(snapshot.objects),
     }
+
+
+def objects(table: ObjectTable) -> dict[str, Any]:
+    """Everything a table says; its two mappings hold the same objects."""
+    by_key = dict(table.by_key)
+    listed = [one for _, found in sorted(table.by_place.items()) for one in found]
+    assert [id(one) for one in listed] == [id(one) for one in by_key.values()]
+    assert list(by_key) == sorted(by_key)
+    return {"objects": by_key, "accounts": dict(table.accounts)}
 
 
 def stepped(batches: list[list[ObjectEvent]]) -> tuple[ObjectStore, MeshSnapshot]:
