@@ -179,6 +179,10 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "InvalidSourceKind",
             "A source of a TrafficTarget is no ServiceAccount; that source is ignored.",
         ),
+        "E2012": (
+            "PolicyNotEnforced",
+            "The object is read and validated, but this release does not enforce its kind yet.",
+        ),
         "E5000": (
             "UnexpectedError",
             "Something unforeseen failed; the log has the traceback, proxies keep what they have.",
