@@ -213,6 +213,10 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "The body of an admission request broke off, came too late or is too large.",
         ),
         "E6112": ("NilAdmissionReqBody", "An admission request has no body; it is refused."),
+        "E6704": (
+            "RefusingObject",
+            "An object breaks a rule of the mesh and is not stored; the message names the field.",
+        ),
     }
 )
 """Codes that are values, not exceptions: each with its name and what it means."""
