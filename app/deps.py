@@ -8,11 +8,25 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.controller.runtime import Runtime
-from app.errors import NotFoundError, UnreachableError
+from app.errors import (
+    NotFoundError,
+    UnauthenticatedError,
+    UncheckedError,
+    UnreachableError,
+)
 from app.mesh.snapshot import MeshSnapshot
+from app.ports import Caller, Cluster
 from xds.stream.ledger import ProxyStatus
+
+_BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="token",
+    description="A token of the cluster whose owner may get (or update) the mesh's MeshConfig.",
+)
+_READING = frozenset({"GET", "HEAD"})
 
 
 def current_runtime(request: Request) -> Runtime:
@@ -44,7 +58,44 @@ def query_string(request: Request) -> str:
     return f"?{request.url.query}" if request.url.query else ""
 
 
+def bearer_token(
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+) -> str:
+    """The token the caller shows; never logged."""
+    if credentials is None or not credentials.credentials:
+        raise UnauthenticatedError(
+            "send a token: Authorization: Bearer TOKEN (kubectl create token NAME makes one)"
+        )
+    return credentials.credentials
+
+
+def authorised(
+    request: Request,
+    token: Annotated[str, Depends(bearer_token)],
+    runtime: Annotated[Runtime, Depends(current_runtime)],
+) -> Caller:
+    """Who asks: may ``get`` the MeshConfig to read, ``update`` it to write."""
+    authenticator = runtime.compute.authenticator
+    assert authenticator is not None  # noqa: S101 main asks for tokens only where there is one
+    verb = "get" if request.method in _READING else "update"
+    try:
+        return authenticator.caller(token, verb)
+    except UnreachableError as error:
+        raise UncheckedError(f"your token cannot be checked now: {error}") from error
+
+
+def caller_cluster(
+    token: Annotated[str, Depends(bearer_token)],
+    runtime: Annotated[Runtime, Depends(current_runtime)],
+) -> Cluster:
+    """The API server as the caller may use it: the controller needs no right of its own to it."""
+    authenticator = runtime.compute.authenticator
+    assert authenticator is not None  # noqa: S101 main serves this only where there is one
+    return authenticator.cluster_as(token)
+
+
 CurrentRuntime = Annotated[Runtime, Depends(current_runtime)]
 CurrentSnapshot = Annotated[MeshSnapshot, Depends(current_snapshot)]
 ConnectedProxy = Annotated[ProxyStatus, Depends(connected_proxy)]
 QueryString = Annotated[str, Depends(query_string)]
+CallerCluster = Annotated[Cluster, Depends(caller_cluster)]

@@ -12,6 +12,8 @@
         ├── UnauthenticatedError E1009   the caller of the admin API is not known
         ├── ForbiddenError       E1010   the caller lacks a right
         ├── ListenError          E6102   a listener cannot be opened
+        ├── InjectionRegistrationError  E6113  the API server cannot be told to ask for injection
+        ├── ValidationRegistrationError E6703  the API server cannot be told to ask for validation
         ├── CertificateError     E4014   a certificate could not be issued
         ├── CaError              E4016   the root is missing, damaged or expired
         ├── InjectionError       E6108   a Pod cannot be given a sidecar
@@ -19,6 +21,8 @@
         │   └── ExclusionError   E6110   an exclusion or inclusion annotation is wrong
         ├── StartError           E1008   a container's process cannot be started
         ├── UnreachableError     E1007   the control plane does not answer
+        │   └── UncheckedError       E1011  the API server cannot say who calls
+        ├── RefusedError         E3005   the mesh is not in a state for the change
         └── NotFoundError        E3003   no such thing
 
 Each docstring is the text of ``osm support error-info``; docs/errors.md is generated from it.
@@ -69,6 +73,20 @@ class UnreachableError(AppError):
     http_status = 502
 
 
+class UncheckedError(UnreachableError):
+    """The caller of the admin API cannot be checked: the API server does not answer; try again."""
+
+    code = "E1011"
+    http_status = 503
+
+
+class RefusedError(AppError):
+    """The mesh is not in a state for what was asked; the message says what to change first."""
+
+    code = "E3005"
+    http_status = 409
+
+
 class NotFoundError(AppError):
     """There is no such object, proxy or container; the message names what exists."""
 
@@ -115,6 +133,18 @@ class ListenError(AppError):
     """A listener of the control plane cannot be opened; the message names address and reason."""
 
     code = "E6102"
+
+
+class InjectionRegistrationError(AppError):
+    """The webhook configuration of injection cannot be written; no Pod would get a sidecar."""
+
+    code = "E6113"
+
+
+class ValidationRegistrationError(AppError):
+    """The webhook configuration of validation cannot be written; nothing would be validated."""
+
+    code = "E6703"
 
 
 class CertificateError(AppError):
@@ -216,6 +246,38 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "E6704": (
             "RefusingObject",
             "An object breaks a rule of the mesh and is not stored; the message names the field.",
+        ),
+        "E6114": (
+            "UpdatingMutatingWebhook",
+            "The webhook configuration of injection is not up to date; it is tried again.",
+        ),
+        "E6702": (
+            "ParsingValidatingWebhookCert",
+            "There is no root by which the API server could trust a webhook; nothing is written.",
+        ),
+        "E7000": (
+            "ReconcilingUpdatedCRD",
+            "An altered CustomResourceDefinition was not restored; it is tried again.",
+        ),
+        "E7001": (
+            "ReconcilingDeletedCRD",
+            "A deleted CustomResourceDefinition was not restored; it is tried again.",
+        ),
+        "E7002": (
+            "ReconcilingUpdatedMutatingWebhook",
+            "The altered webhook configuration of injection was not restored; it is tried again.",
+        ),
+        "E7003": (
+            "ReconcilingDeletedMutatingWebhook",
+            "The deleted webhook configuration of injection was not restored; it is tried again.",
+        ),
+        "E7004": (
+            "ReconcilingUpdatedValidatingWebhook",
+            "The altered webhook configuration of validation was not restored; it is tried again.",
+        ),
+        "E7005": (
+            "ReconcilingDeletedValidatingWebhook",
+            "The deleted webhook configuration of validation was not restored; it is tried again.",
         ),
     }
 )

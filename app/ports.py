@@ -165,6 +165,10 @@ class Authenticator(Protocol):
         """
         ...
 
+    def cluster_as(self, token: str) -> Cluster:
+        """The API server as the token's owner may use it; asks nothing by itself."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRequest:

@@ -31,7 +31,7 @@ from app.standalone.state import bring_down, holder, request_kill
 
 if TYPE_CHECKING:
     from app.controller.runtime import Runtime
-    from app.main import ApiServer
+    from app.listeners import ApiServer
     from app.metrics import Metrics
     from app.standalone.cluster import Progress, Standalone
 
@@ -177,9 +177,19 @@ def kill(
 
 def serve_api(runtime: Runtime, settings: Settings) -> ApiServer:
     """The server of the admin API, not started yet."""
-    from app.main import ApiServer, create_api  # noqa: PLC0415 only a control plane needs it
+    # Only a control plane needs them.
+    from app.listeners import ApiServer, Listener  # noqa: PLC0415
+    from app.main import create_api  # noqa: PLC0415
 
-    return ApiServer(create_api(runtime), settings.api_host, settings.api_port)
+    return ApiServer(
+        Listener(
+            name="api",
+            app=create_api(runtime),
+            host=settings.api_host,
+            port=settings.api_port,
+            option="--api-port",
+        )
+    )
 
 
 def configure_logs(settings: Settings, stream: TextIO, *, human: bool) -> Metrics:
