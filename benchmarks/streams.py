@@ -230,11 +230,12 @@ def main() -> int:
             results = bench.run()
         finally:
             bench.stop()
-    print(_rendered(results, as_json=options.output == "json"))
+    print(rendered(results, as_json=options.output == "json"))
     return 0
 
 
-def _rendered(results: list[Result], *, as_json: bool) -> str:
+def rendered(results: list[Result], *, as_json: bool) -> str:
+    """The results as a table for people, or as JSON."""
     if as_json:
         return json.dumps([result.as_json() for result in results], indent=2)
     width = max(len(result.case) for result in results)
