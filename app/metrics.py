@@ -194,6 +194,11 @@ class Metrics:
         self.http_responses = self._counter(
             "osm_http_response_total", "HTTP answers.", "code", "method", "path"
         )
+        self.reconciliations = self._counter(
+            "osm_reconciliation_total",
+            "Webhook configurations and definitions that were restored.",
+            "kind",
+        )
         self.http_duration = self._histogram(
             "osm_http_response_duration",
             "Seconds to answer an HTTP request.",

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     enable_reconciler: bool = Field(
         default=False, description="Restore CRDs that were altered or deleted, too."
     )
+    manifests_dir: Path = Field(
+        Path("/usr/share/osm/manifests"),
+        description="Where the mesh's own definitions (crds/*.yaml) lie.",
+    )
     validate_traffic_target: bool = Field(
         default=True, description="Have TrafficTargets validated by the webhook."
     )
