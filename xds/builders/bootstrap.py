@@ -7,6 +7,7 @@ Comes in one :class:`BootstrapSpec`, go out texts by file name, as the kubelet m
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 
 import yaml
@@ -78,6 +79,9 @@ _CERTIFICATE_SECRET = "tls_sds"  # noqa: S105 a name
 _VALIDATION_SECRET = "validation_context_sds"  # noqa: S105 a name
 _CONNECT_SECONDS = 5
 _HTTP2_PING_SECONDS, _HTTP2_PING_TIMEOUT_SECONDS = 30, 10
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The C library writes a bootstrap in a millisecond, Python in more than ten."""
 _MAX_CONNECTIONS = 50_000
 """Far beyond what a Pod serves, well below the file descriptors that a container may open."""
 
@@ -92,6 +96,11 @@ def build_secret_files() -> dict[str, str]:
 
     They name directories to watch, because the kubelet replaces all files at once by moving a link.
     """
+    return dict(_secret_files())
+
+
+@lru_cache(maxsize=1)
+def _secret_files() -> tuple[tuple[str, str], ...]:
     certificate = TlsCertificate(
         certificate_chain=_file("sds_cert.pem"),
         private_key=_file("sds_key.pem"),
@@ -104,10 +113,10 @@ def build_secret_files() -> dict[str, str]:
         CERTIFICATE_FILE: Secret(name=_CERTIFICATE_SECRET, tls_certificate=certificate),
         VALIDATION_FILE: Secret(name=_VALIDATION_SECRET, validation_context=roots),
     }
-    return {
-        name: _to_yaml(DiscoveryResponse(resources=[pack(secret)]))
+    return tuple(
+        (name, _to_yaml(DiscoveryResponse(resources=[pack(secret)])))
         for name, secret in secrets.items()
-    }
+    )
 
 
 def renamed_bootstrap(text: str, *, proxy: ProxyId, pod_name: str, product_version: str) -> str:
@@ -116,13 +125,13 @@ def renamed_bootstrap(text: str, *, proxy: ProxyId, pod_name: str, product_versi
     Raises :class:`ResourceError` when the text is not a bootstrap.
     """
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, Loader=_LOADER)  # noqa: S506 both are safe loaders
     except yaml.YAMLError:
         document = None
     if not isinstance(document, dict):
         raise ResourceError("the bootstrap of the copied Pod is no YAML mapping")
     node = _node(proxy, pod_name=pod_name, product_version=product_version)
-    return yaml.safe_dump(document | {"node": to_dict(node)}, sort_keys=True)
+    return _dump(document | {"node": to_dict(node)})
 
 
 def build_bootstrap(spec: BootstrapSpec) -> Bootstrap:
@@ -303,4 +312,8 @@ def _is_address(host: str) -> bool:
 
 def _to_yaml(message: Message) -> str:
     # A packed message becomes an OrderedDict, which YAML would write as a Python object.
-    return yaml.safe_dump(json.loads(json.dumps(to_dict(message))), sort_keys=True)
+    return _dump(json.loads(json.dumps(to_dict(message))))
+
+
+def _dump(document: object) -> str:
+    return str(yaml.dump(document, Dumper=_DUMPER, sort_keys=True))
