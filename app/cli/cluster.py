@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAMESPACE: Final = "osm-system"
 CONFIG_VARIABLE: Final = "OSM_CONFIG"
+IN_CLUSTER_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 MANAGED: Final = "managed"
 _KINDS: Final = (MANAGED, "self-hosted")
 _PANEL = "Cluster"
@@ -107,11 +108,28 @@ def options_of(context: typer.Context) -> ClusterOptions:
 
 
 def open_cluster(context: typer.Context) -> KubeClient:
-    """The cluster of the options, as the user's kubeconfig allows; nothing is asked yet."""
+    """The cluster of the options, as the user's kubeconfig allows; nothing is asked yet.
+
+    Inside a Pod without a kubeconfig: the Pod's own cluster, as its ServiceAccount.
+    """
     from app.compute.kube_client import KubeClient  # noqa: PLC0415 half a second, for some only
 
     options = options_of(context)
+    unnamed = options.kubeconfig is None and options.context is None
+    if (
+        unnamed
+        and IN_CLUSTER_VARIABLE in os.environ
+        and not has_kubeconfig(os.environ, Path.home())
+    ):
+        return KubeClient.in_cluster()
     return KubeClient.from_kubeconfig(options.kubeconfig, options.context)
+
+
+def has_kubeconfig(environment: Mapping[str, str], home: Path) -> bool:
+    """True when a file is there where $KUBECONFIG says, else at ~/.kube/config."""
+    named = environment.get("KUBECONFIG", "")
+    paths = [Path(path) for path in named.split(os.pathsep) if path] or [home / ".kube" / "config"]
+    return any(path.is_file() for path in paths)
 
 
 def config_path() -> Path:

@@ -1,25 +1,36 @@
-"""``osm proxy|service|policy``: what the running mesh knows, as the admin API tells it."""
+"""``osm proxy|service|policy``: what the running mesh knows, as the admin API tells it.
+
+``osm proxy get|set`` ask the sidecar itself: ``app/cli/envoy.py``.
+"""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Any
 
 import typer
 
-from app.cli.client import DEFAULT_API, AdminClient
-from app.cli.output import Output, OutputFormat, console, emit_json, emit_rows, fail
+from app.cli.client import AdminClient
+from app.cli.envoy import get_proxy, set_proxy
+from app.cli.output import Output, OutputFormat, console, emit_json, emit_rows, warn
+from app.cli.reach import Api, AsServiceAccount, open_admin, open_admins
+from app.errors import UnreachableError
 
-Api = Annotated[str, typer.Option(help="admin API of the mesh")]
-
-proxy_app = typer.Typer(help="Connected sidecars.", no_args_is_help=True)
+proxy_app = typer.Typer(help="Connected sidecars, and what each answers.", no_args_is_help=True)
 service_app = typer.Typer(help="Services of the mesh.", no_args_is_help=True)
 policy_app = typer.Typer(help="Policies in force, and objects that are not.", no_args_is_help=True)
 
+proxy_app.command("get")(get_proxy)
+proxy_app.command("set")(set_proxy)
+
 
 @proxy_app.command("list")
-def list_proxies(api: Api = DEFAULT_API, output: Output = OutputFormat.TABLE) -> None:
+def list_proxies(
+    context: typer.Context,
+    api: Api = None,
+    account: AsServiceAccount = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
     """Connected proxies, and whether each has what it was sent."""
     columns = {
         "namespace": "NAMESPACE",
@@ -30,39 +41,46 @@ def list_proxies(api: Api = DEFAULT_API, output: Output = OutputFormat.TABLE) ->
         "rejected": "REJECTED",
         "connected_at": "CONNECTED",
     }
-    emit_rows(AdminClient(api).get("/api/v1/proxies"), columns, output)
+    emit_rows(all_proxies(open_admins(context, api, account)), columns, output)
 
 
-@proxy_app.command("get")
-def get_proxy(
-    query: Annotated[str, typer.Argument(help="Envoy admin path, such as config_dump or stats")],
-    pod: Annotated[str, typer.Argument(help="name of the Pod")],
-    namespace: Annotated[str, typer.Option("--namespace", "-n")] = "default",
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="write there instead")] = None,
-    api: Api = DEFAULT_API,
-) -> None:
-    """Print what the sidecar of a Pod answers on its admin interface."""
-    client = AdminClient(api)
-    uuid = _uuid_of(client.get("/api/v1/proxies"), namespace, pod)
-    text = client.text("GET", f"/api/v1/proxies/{uuid}/envoy/{query}")
-    if file is None:
-        sys.stdout.write(text)
-    else:
-        file.write_text(text, encoding="utf-8")
+def all_proxies(controllers: Iterable[AdminClient]) -> list[dict[str, Any]]:
+    """Proxies of all replicas, sorted: each knows those that are connected to it.
 
-
-def _uuid_of(proxies: list[dict[str, Any]], namespace: str, pod: str) -> str:
-    for proxy in proxies:
-        if (proxy["namespace"], proxy["pod"]) == (namespace, pod):
-            return str(proxy["uuid"])
-    known = ", ".join(f"{p['namespace']}/{p['pod']}" for p in proxies) or "none"
-    raise fail(f"Pod {namespace}/{pod} has no connected proxy; connected: {known}")
+    A replica that does not answer is left out with a warning, unless none does: then
+    ``UnreachableError``.
+    """
+    newest: dict[str, dict[str, Any]] = {}
+    answered, last = False, UnreachableError("there is no controller")
+    for controller in controllers:
+        with controller:
+            try:
+                proxies = controller.get("/api/v1/proxies")
+            except UnreachableError as error:
+                last = error
+                warn(f"{error}; proxies connected there are missing below")
+                continue
+        answered = True
+        for proxy in proxies:
+            # One that moves from replica to replica may be told by both for a moment.
+            known = newest.get(proxy["uuid"])
+            if known is None or proxy["connected_at"] > known["connected_at"]:
+                newest[proxy["uuid"]] = proxy
+    if not answered:
+        raise last
+    return sorted(newest.values(), key=lambda p: (p["namespace"], p["pod"] or "", p["uuid"]))
 
 
 @service_app.command("list")
-def list_services(api: Api = DEFAULT_API, output: Output = OutputFormat.TABLE) -> None:
+def list_services(
+    context: typer.Context,
+    api: Api = None,
+    account: AsServiceAccount = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
     """Services of the mesh, one line per port, with who serves them."""
-    rows = AdminClient(api).get("/api/v1/services")
+    with open_admin(context, api, account) as client:
+        rows = client.get("/api/v1/services")
     if output is OutputFormat.TABLE:
         for row in rows:
             row["served_by"] = [f"{e['address']}:{e['port']}" for e in row["endpoints"]]
@@ -80,9 +98,15 @@ def list_services(api: Api = DEFAULT_API, output: Output = OutputFormat.TABLE) -
 
 
 @policy_app.command("list")
-def list_policies(api: Api = DEFAULT_API, output: Output = OutputFormat.TABLE) -> None:
+def list_policies(
+    context: typer.Context,
+    api: Api = None,
+    account: AsServiceAccount = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
     """Policies in force."""
-    policies = AdminClient(api).get("/api/v1/policies")
+    with open_admin(context, api, account) as client:
+        policies = client.get("/api/v1/policies")
     if output is OutputFormat.JSON:
         emit_json(policies)
         return
@@ -106,7 +130,13 @@ def list_policies(api: Api = DEFAULT_API, output: Output = OutputFormat.TABLE) -
 
 
 @policy_app.command("rejected")
-def list_rejected(api: Api = DEFAULT_API, output: Output = OutputFormat.TABLE) -> None:
+def list_rejected(
+    context: typer.Context,
+    api: Api = None,
+    account: AsServiceAccount = None,
+    output: Output = OutputFormat.TABLE,
+) -> None:
     """Objects, or parts of them, that are not in force, and what to do."""
     columns = {"where": "WHERE", "field": "FIELD", "code": "CODE", "reason": "REASON"}
-    emit_rows(AdminClient(api).get("/api/v1/rejected"), columns, output)
+    with open_admin(context, api, account) as client:
+        emit_rows(client.get("/api/v1/rejected"), columns, output)

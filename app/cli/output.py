@@ -74,3 +74,8 @@ def fail(message: str, status: int = 1) -> typer.Exit:
     """The message stands on standard error; raise the result to end with the status."""
     errors.print(Text.assemble(("error:", "bold red"), " ", message), soft_wrap=True)
     return typer.Exit(status)
+
+
+def warn(message: str) -> None:
+    """The message stands on standard error; the command goes on."""
+    errors.print(Text.assemble(("warning:", "bold yellow"), " ", message), soft_wrap=True)
