@@ -117,6 +117,12 @@ class Metrics:
             "osm_k8s_api_event_count", "Object events received.", "type", "namespace"
         )
         self.namespaces = self._gauge("osm_resource_namespace_count", "Monitored namespaces.")
+        self.source_staleness = Gauge(
+            "osm_source_staleness_seconds",
+            "Seconds since the API server was last heard of a kind.",
+            ["kind"],
+            registry=self.registry,
+        )
         self.rejected_objects = self._gauge(
             "osm_rejected_objects", "Objects, or parts of them, that are not in force."
         )
@@ -190,6 +196,9 @@ class Metrics:
     def _of_http(self) -> None:
         self.admissions = self._counter(
             "osm_admission_webhook_response_total", "Admission answers.", "kind", "success"
+        )
+        self.injections = self._counter(
+            "osm_injection_count", "Pods that were asked about, by outcome.", "outcome"
         )
         self.http_responses = self._counter(
             "osm_http_response_total", "HTTP answers.", "code", "method", "path"

@@ -73,6 +73,8 @@ class FakeCluster:
         self.objects: dict[ObjectRef, RawObject] = {}
         self.calls: list[tuple[str, str]] = []
         self.watches: list[FakeWatch] = []
+        self.reviews: dict[str, Callable[[RawObject], RawObject]] = {}
+        """What ``create`` answers for kinds that are questions, such as TokenReview."""
         for raw in objects:
             self._store(copy.deepcopy(raw))
 
@@ -137,6 +139,9 @@ class FakeCluster:
             return copy.deepcopy(found)
 
     def create(self, raw: RawObject) -> RawObject:
+        if raw["kind"] in self.reviews:
+            self._begin("create", raw["kind"], raw["kind"])
+            return self.reviews[raw["kind"]](copy.deepcopy(raw))
         raw = self._named(raw)
         ref = ObjectRef.of(raw)
         self._begin("create", ref.kind, str(ref))
@@ -183,6 +188,10 @@ class FakeCluster:
             stored = self._store(merged)
         self._tell(stored)
         return copy.deepcopy(stored)
+
+    def patch_status(self, ref: ObjectRef, status: RawObject) -> RawObject:
+        """As ``KubeCluster`` has it besides the port."""
+        return self.patch(ref, {"status": status})
 
     def delete(self, ref: ObjectRef, *, uid: str = "") -> bool:
         self._begin("delete", ref.kind, str(ref))
