@@ -1,0 +1,137 @@
+"""``osm install``: the manifests, with the values somebody set, into a cluster.
+
+Reads what stands against it first, applies as the user's kubeconfig allows, waits until the
+controller is ready and remembers what it did. Specification: kubernetes-surface 6.6, 7.2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.cluster import has_kubeconfig, open_cluster, options_of
+from app.cli.output import console
+from app.cli.rollout import (
+    ChartPath,
+    Plan,
+    SetValues,
+    Timeout,
+    dialect_of,
+    make_plan,
+    parse_timeout,
+    progress,
+    wait_until_ready,
+)
+from app.cli.yamltext import yaml_documents
+from app.errors import AppError, RefusedError
+from app.install.apply import Applied, apply_objects, remove_objects
+from app.install.preflight import obstacles, read_facts
+from app.install.release import release_of, release_ref, write_release
+from app.install.render import Dialect
+from app.install.values import parse_values
+from app.objects.meta import RawObject
+from app.ports import Cluster
+
+
+class ManifestFormat(StrEnum):
+    """How ``--dry-run`` prints objects."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
+def install(
+    context: typer.Context,
+    chart_path: ChartPath = None,
+    mesh_name: Annotated[
+        str | None, typer.Option("--mesh-name", help="name of the new mesh (default: osm)")
+    ] = None,
+    enforce_single_mesh: Annotated[
+        bool | None,
+        typer.Option(
+            "--enforce-single-mesh/--no-enforce-single-mesh",
+            help="no other mesh may be in the cluster (default)",
+        ),
+    ] = None,
+    timeout: Timeout = "5m",
+    values: SetValues = None,
+    atomic: Annotated[
+        bool, typer.Option("--atomic", help="take everything back when the mesh does not get ready")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the objects instead of applying them")
+    ] = False,
+    output: Annotated[
+        ManifestFormat, typer.Option("--output", "-o", help="format of --dry-run: yaml or json")
+    ] = ManifestFormat.YAML,
+) -> None:
+    """Install the control plane into a cluster and wait until it is ready."""
+    flags = {"mesh_name": mesh_name, "enforce_single_mesh": enforce_single_mesh}
+    given = {name: value for name, value in flags.items() if value is not None}
+    patience = parse_timeout(timeout)
+    plan = make_plan(
+        parse_values(values or (), **given), chart_path, options_of(context).osm_namespace
+    )
+    if dry_run:
+        _print(plan.objects(_dialect_here(context), with_definitions=True), output)
+        return
+    cluster = open_cluster(context)
+    _check(cluster, plan)
+    applied = _apply(cluster, plan)
+    try:
+        wait_until_ready(cluster, plan.installation.namespace, patience)
+    except AppError:
+        if atomic:
+            _take_back(cluster, plan, applied)
+        raise
+    console.print(
+        f"OSM installed successfully in namespace [{plan.installation.namespace}] "
+        f"with mesh name [{plan.installation.mesh_name}]",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _check(cluster: Cluster, plan: Plan) -> None:
+    facts = read_facts(cluster, plan.installation.namespace)
+    found = obstacles(facts, plan.installation)
+    if found:
+        raise RefusedError("; ".join(str(obstacle) for obstacle in found))
+
+
+def _apply(cluster: Cluster, plan: Plan) -> Applied:
+    """Everything is applied and remembered."""
+    with progress("installing") as told:
+        objects = plan.objects(dialect_of(cluster))
+        applied = apply_objects(cluster, objects, told)
+        write_release(cluster, release_of(plan.installation, plan.overrides.tree, objects))
+    return applied
+
+
+def _take_back(cluster: Cluster, plan: Plan, applied: Applied) -> None:
+    installation = plan.installation
+    with progress("taking back what was installed") as told:
+        cluster.delete(release_ref(installation.mesh_name, installation.namespace))
+        remove_objects(cluster, applied.created, told)
+
+
+def _dialect_here(context: typer.Context) -> Dialect:
+    """That of the cluster where there is one to ask, else that of a new one."""
+    options = options_of(context)
+    if not options.named and not has_kubeconfig(os.environ, Path.home()):
+        return Dialect()
+    return dialect_of(open_cluster(context))
+
+
+def _print(objects: list[RawObject], output: ManifestFormat) -> None:
+    if output is ManifestFormat.JSON:
+        listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+        sys.stdout.write(json.dumps(listed, indent=2) + "\n")
+    else:
+        sys.stdout.write(yaml_documents(objects))
