@@ -1,8 +1,14 @@
 """The one order in which a Pod gets its sidecar: decide, issue, plan, create the Secret, patch.
 
 The admission webhook and the kubelet of one machine call it with a raw Pod. All that can fail has
-failed before the Secret is created, the only thing it writes. Specification: kubernetes-surface 3.2
-and 3.3.
+failed before the Secret is created, the only thing it writes; the Secret of a Pod that the API
+server refuses later is left to the orphan sweep.
+
+The snapshot may be a second old. A Pod without its sidecar cannot be mended, so every "no" that
+rests on a namespace is asked again of the API server, at the price of one read; a "yes" is not: a
+namespace that was disabled or left the mesh a moment ago gets one Pod more with a sidecar, as those
+that run there have. Images, exclusions and metrics annotations may be those of a second ago.
+Specification: kubernetes-surface 3.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -11,9 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from app import logs
 from app.certs.manager import ISSUER_ID, Certificates
-from app.errors import InjectionError
+from app.controller.decisions import Asked, Decision, DecisionLog, Outcome
+from app.controller.reading import TimedReader
+from app.errors import InjectionError, NamespaceInjectionError
 from app.inject.decide import Inject, Skip, decide, read_namespace
 from app.inject.plan import Injected, InjectionOptions, NewSidecar, diff, plan
 from app.inject.secret import Credentials
@@ -23,15 +30,17 @@ from app.objects.config import MeshConfig, MeshConfigSpec
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
 from app.ports import ObjectWriter
 from xds.policy.identity import ProxyId
+from xds.resource import MeshError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InjectionScope:
-    """Which mesh injects, and where its MeshConfig is."""
+    """Which mesh injects, where its MeshConfig is, and what it adds to Pods."""
 
-    mesh_name: str
     osm_namespace: str
     config_name: str
+    options: InjectionOptions
+    """``native`` is the platform's own layout; MeshConfig may ask for another."""
 
 
 class Injector:
@@ -44,65 +53,91 @@ class Injector:
         *,
         snapshot: Callable[[], MeshSnapshot | None],
         scope: InjectionScope,
-        options: InjectionOptions,
+        decisions: DecisionLog,
         new_uuid: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
-        """``options.native`` is the platform's own layout; MeshConfig may ask for another."""
         self._certificates = certificates
         self._writer = writer
+        self._reader = TimedReader(writer.read)
         self._snapshot = snapshot
         self._scope = scope
-        self._options = options
+        self._decisions = decisions
         self._new_uuid = new_uuid
-        self._log = logs.logger("injector")
 
     def inject(self, pod: RawObject, *, namespace: str, dry_run: bool = False) -> Injected | Skip:
         """The Pod with its sidecar, whose Secret exists now (not on a dry run), or why it has none.
 
-        Raises :class:`InjectionError` for a Pod that should have a sidecar and cannot.
+        Raises :class:`InjectionError` for a Pod that should have a sidecar and cannot, or of which
+        that cannot be told now; the message says so.
         """
+        asked = Asked(pod=pod, namespace=namespace, dry_run=dry_run)
+        try:
+            decision = self._decide(asked)
+            if isinstance(decision, Skip):
+                self._decisions.add(asked, Outcome.SKIPPED, decision.reason)
+                return decision
+            return self._inject(asked, decision)
+        except MeshError as error:
+            self._decisions.add(asked, Outcome.REFUSED, str(error))
+            raise
+
+    def recent(self) -> tuple[Decision, ...]:
+        """What became of the Pods that were asked about lately, the newest last."""
+        return self._decisions.recent()
+
+    def stop(self) -> None:
+        """Nothing is read any more; a review that comes now is refused."""
+        self._reader.stop()
+
+    def _inject(self, asked: Asked, decision: Inject) -> Injected:
+        config = self._config(self._current())
+        sidecar = self._sidecar(decision)
+        options = replace(self._scope.options, native=self._is_native(config))
+        made = plan(asked.pod, decision, sidecar=sidecar, config=config, options=options)
+        patch = diff(asked.pod, made.pod)
+        if not asked.dry_run:
+            self._create(made.secret)
+        reason = f"runs as {decision.identity}"
+        self._decisions.add(asked, Outcome.INJECTED, reason, uuid=sidecar.uuid)
+        return Injected(pod=made.pod, patch=patch)
+
+    def _current(self) -> MeshSnapshot:
         snapshot = self._snapshot()
         if snapshot is None:
             raise InjectionError("the control plane is still reading objects; try again")
-        decision = decide(
-            pod,
-            self._namespace(snapshot, namespace),
-            namespace_name=namespace,
+        return snapshot
+
+    def _decide(self, asked: Asked) -> Inject | Skip:
+        """The decision; the API server confirms what a namespace kept from injection."""
+        known = self._current().workloads.namespaces.get(asked.namespace)
+        try:
+            found = self._decide_by(known, asked)
+        except NamespaceInjectionError:
+            return self._decide_by(self._namespace(asked.namespace), asked)
+        if isinstance(found, Skip) and found.of_namespace:
+            return self._decide_by(self._namespace(asked.namespace), asked)
+        return found
+
+    def _decide_by(self, namespace: MeshNamespace | None, asked: Asked) -> Inject | Skip:
+        return decide(
+            asked.pod,
+            namespace,
+            namespace_name=asked.namespace,
             osm_namespace=self._scope.osm_namespace,
         )
-        if isinstance(decision, Skip):
-            self._log.info("no sidecar", namespace=namespace, reason=decision.reason)
-            return decision
-        config = self._config(snapshot)
-        made = plan(
-            pod,
-            decision,
-            sidecar=self._sidecar(decision),
-            config=config,
-            options=replace(self._options, native=self._is_native(config)),
-        )
-        patch = diff(pod, made.pod)
-        if not dry_run:
-            self._writer.create(made.secret)
-        self._log.info("sidecar injected", identity=str(decision.identity), dry_run=dry_run)
-        return Injected(pod=made.pod, patch=patch)
 
     def _sidecar(self, decision: Inject) -> NewSidecar:
+        previous = None if decision.previous is None else self._read(decision.previous)
         proxy = ProxyId(uuid=self._new_uuid(), identity=decision.identity)
-        previous = self._writer.read(decision.previous) if decision.previous is not None else None
         return NewSidecar(
             uuid=proxy.uuid,
             credentials=issue_credentials(self._certificates, proxy),
             previous=previous,
         )
 
-    def _namespace(self, snapshot: MeshSnapshot, name: str) -> MeshNamespace | None:
-        """The namespace; one that the snapshot lacks is read: the snapshot may be a second old."""
-        known = snapshot.workloads.namespaces.get(name)
-        if known is not None:
-            return known
-        raw = self._writer.read(ObjectKey(kind=ObjectKind.NAMESPACE, name=name))
-        return read_namespace(raw, name=name, mesh_name=self._scope.mesh_name)
+    def _namespace(self, name: str) -> MeshNamespace | None:
+        raw = self._read(ObjectKey(kind=ObjectKind.NAMESPACE, name=name))
+        return read_namespace(raw, name=name, mesh_name=self._scope.options.mesh_name)
 
     def _config(self, snapshot: MeshSnapshot) -> MeshConfigSpec:
         """The MeshConfig; it is read where the snapshot shows none: it may be brand new."""
@@ -112,16 +147,30 @@ class Injector:
         key = ObjectKey(
             kind=ObjectKind.MESH_CONFIG, namespace=scope.osm_namespace, name=scope.config_name
         )
-        raw = self._writer.read(key)
+        raw = self._read(key)
         decoded = scheme.decode(raw) if raw is not None else None
         if decoded is None or isinstance(decoded, Rejected):
             return snapshot.config
         found = decoded[1]
         return found.spec if isinstance(found, MeshConfig) else snapshot.config
 
+    def _read(self, key: ObjectKey) -> RawObject | None:
+        try:
+            return self._reader.read(key)
+        except MeshError as error:
+            raise InjectionError(f"{key} cannot be read now; try again ({error})") from error
+
+    def _create(self, secret: RawObject) -> None:
+        try:
+            self._writer.create(secret)
+        except MeshError as error:
+            raise InjectionError(
+                f"the sidecar's Secret cannot be created now; try again ({error})"
+            ) from error
+
     def _is_native(self, config: MeshConfigSpec) -> bool:
         mode = config.sidecar.mode
-        return self._options.native if mode == "auto" else mode == "native"
+        return self._scope.options.native if mode == "auto" else mode == "native"
 
 
 def issue_credentials(certificates: Certificates, proxy: ProxyId) -> Credentials:

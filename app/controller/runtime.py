@@ -17,6 +17,7 @@ from importlib.metadata import version
 from app import logs
 from app.certs.manager import CertificateRecord, Certificates
 from app.controller.certification import Certification
+from app.controller.decisions import DecisionLog
 from app.controller.injector import InjectionScope, Injector
 from app.controller.loop import WATCHED_KINDS, MeshLoop, Pace
 from app.controller.observer import StreamObserver
@@ -231,6 +232,8 @@ class Runtime:
             self._server.stop()
         self.compute.source.stop()
         self._loop.stop()
+        if self._injector is not None:
+            self._injector.stop()
         self._certification.stop()
         if self._upkeep is not None:
             self._upkeep.stop()
@@ -300,24 +303,25 @@ class Runtime:
             server_name=name,
             certificate_names=(ads_name(settings),),
         )
+        options = InjectionOptions(
+            mesh_name=settings.mesh_name,
+            product_version=self.product_version,
+            ads=address,
+            envoy_image=settings.envoy_image,
+            init_container_image=settings.init_container_image,
+            pull_policy=settings.osm_container_pull_policy,
+            native=self._platform.native,
+        )
         return Injector(
             certificates,
             self.compute.writer,
             snapshot=lambda: self.snapshot,
             scope=InjectionScope(
-                mesh_name=settings.mesh_name,
                 osm_namespace=settings.osm_namespace,
                 config_name=settings.osm_config_name,
+                options=options,
             ),
-            options=InjectionOptions(
-                mesh_name=settings.mesh_name,
-                product_version=self.product_version,
-                ads=address,
-                envoy_image=settings.envoy_image,
-                init_container_image=settings.init_container_image,
-                pull_policy=settings.osm_container_pull_policy,
-                native=self._platform.native,
-            ),
+            decisions=DecisionLog(self._clock, self.metrics),
         )
 
     def _start_upkeep(self, certificates: Certificates) -> Upkeep:

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from app.errors import InjectionError
+from app.inject.secret import sidecar_uuid
 from app.objects.meta import (
     INJECTION_ANNOTATION,
     PROXY_UUID_LABEL,
@@ -91,8 +92,13 @@ class Container(KubeModel):
     startup_probe: ContainerProbe | None = None
 
 
+class _SecretSource(KubeModel):
+    secret_name: str = ""
+
+
 class _Volume(KubeModel):
     name: str
+    secret: _SecretSource | None = None
 
 
 class _Os(KubeModel):
@@ -141,11 +147,18 @@ class PodView(KubeModel):
         return "windows" in (selected.get("kubernetes.io/os"), named)
 
     @property
-    def has_sidecar(self) -> bool:
-        """True for a copy of an injected Pod, as ``kubectl debug --copy-to`` makes them."""
-        return PROXY_UUID_LABEL in self.metadata.labels and any(
-            volume.name == BOOTSTRAP_VOLUME for volume in self.spec.volumes
-        )
+    def copied_uuid(self) -> str | None:
+        """UUID of the sidecar that this copy of an injected Pod came with; None for any other Pod.
+
+        ``kubectl debug --copy-to`` makes such copies; it keeps labels only when it is told to, so
+        the volume's Secret names the sidecar too.
+        """
+        names = {one.name for one in (*self.spec.containers, *self.spec.init_containers)}
+        for volume in self.spec.volumes:
+            if volume.name == BOOTSTRAP_VOLUME and ENVOY_CONTAINER in names:
+                named = sidecar_uuid(volume.secret.secret_name) if volume.secret else None
+                return self.metadata.labels.get(PROXY_UUID_LABEL, named)
+        return None
 
 
 def parse_pod(pod: RawObject) -> PodView:
@@ -170,8 +183,8 @@ def check_names(view: PodView) -> None:
     if is_uuid(labels[0]):
         # Its workload certificate could name the sidecar of another account (data-plane 10.1).
         raise InjectionError(f"spec.serviceAccountName: {account} begins with a UUID; rename it")
-    uuid = view.metadata.labels.get(PROXY_UUID_LABEL)
-    if view.has_sidecar and not _is_label(uuid or ""):
+    uuid = view.copied_uuid
+    if uuid is not None and not _is_label(uuid):
         raise InjectionError(f"metadata.labels: {PROXY_UUID_LABEL} is not the UUID of a sidecar")
 
 

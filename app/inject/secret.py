@@ -41,6 +41,12 @@ def bootstrap_key(namespace: str, uuid: str) -> ObjectKey:
     return ObjectKey(kind=ObjectKind.SECRET, namespace=namespace, name=f"{_NAME_PREFIX}{uuid}")
 
 
+def sidecar_uuid(secret_name: str) -> str | None:
+    """The UUID of the sidecar that starts from a Secret of this name; None for any other Secret."""
+    uuid = secret_name.removeprefix(_NAME_PREFIX)
+    return uuid if uuid and uuid != secret_name else None
+
+
 def bootstrap_secret(
     key: ObjectKey, files: Mapping[str, str], *, credentials: Credentials, labels: Mapping[str, str]
 ) -> RawObject:

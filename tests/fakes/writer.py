@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from app.errors import NotFoundError, WriteConflict
 from app.objects.meta import ObjectKey, ObjectKind, RawObject
@@ -28,13 +30,15 @@ class FakeWriter:
         self.calls: list[tuple[str, str]] = []
         self.rival: RawObject | None = None
         """Another replica's object: it appears just before the first ``create``."""
+        self.failing: dict[str, Exception] = {}
+        """What a verb raises, until it is taken out."""
 
     def read(self, key: ObjectKey) -> RawObject | None:
-        with self._lock:
+        with self._begin("read"):
             return copy.deepcopy(self.objects.get(key))
 
     def create(self, raw: RawObject) -> None:
-        with self._lock:
+        with self._begin("create"):
             if self.rival is not None:
                 self.objects[key_of(self.rival)], self.rival = self.rival, None
             self.calls.append(("create", str(key_of(raw))))
@@ -43,12 +47,12 @@ class FakeWriter:
             self.objects[key_of(raw)] = copy.deepcopy(raw)
 
     def replace(self, raw: RawObject) -> None:
-        with self._lock:
+        with self._begin("replace"):
             self.calls.append(("replace", str(key_of(raw))))
             self.objects[key_of(raw)] = copy.deepcopy(raw)
 
     def patch(self, key: ObjectKey, patch: RawObject) -> None:
-        with self._lock:
+        with self._begin("patch"):
             self.calls.append(("patch", str(key)))
             if key not in self.objects:
                 raise NotFoundError(f"{key} does not exist")
@@ -58,6 +62,13 @@ class FakeWriter:
         self.patch(key, {"status": status})
 
     def delete(self, key: ObjectKey) -> None:
-        with self._lock:
+        with self._begin("delete"):
             self.calls.append(("delete", str(key)))
             self.objects.pop(key, None)
+
+    @contextmanager
+    def _begin(self, verb: str) -> Iterator[None]:
+        with self._lock:
+            if verb in self.failing:
+                raise self.failing[verb]
+            yield

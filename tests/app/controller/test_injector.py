@@ -9,8 +9,9 @@ from fakes.provider import FakeProvider
 from fakes.writer import FakeWriter
 
 from app.certs.manager import Certificates
+from app.controller.decisions import Decision, DecisionLog, Outcome
 from app.controller.injector import InjectionScope, Injector
-from app.errors import CertificateError, InjectionError
+from app.errors import CertificateError, InjectionError, UnreachableError
 from app.inject.decide import Skip
 from app.inject.plan import Injected, InjectionOptions
 from app.inject.secret import bootstrap_key
@@ -22,7 +23,8 @@ from xds.policy.bootstrap import AdsServer
 UUID = "11111111-2222-4333-8444-555555555555"
 SECOND_UUID = UUID.replace("1", "9")
 NAME = f"{UUID}.sidecar.buyer.shop.cluster.local"
-ENABLED = {"openservicemesh.io/sidecar-injection": "enabled"}
+SWITCH = "openservicemesh.io/sidecar-injection"
+ENABLED, DISABLED = {SWITCH: "enabled"}, {SWITCH: "disabled"}
 OPTIONS = InjectionOptions(
     mesh_name="osm",
     product_version="2.0.0",
@@ -31,7 +33,7 @@ OPTIONS = InjectionOptions(
     init_container_image="osm:2",
     native=True,
 )
-SCOPE = InjectionScope(mesh_name="osm", osm_namespace="osm-system", config_name="osm-mesh-config")
+SCOPE = InjectionScope(osm_namespace="osm-system", config_name="osm-mesh-config", options=OPTIONS)
 
 
 def bare_pod(**annotations: str) -> RawObject:
@@ -49,18 +51,19 @@ def bare_pod(**annotations: str) -> RawObject:
 class Desk:
     def __init__(self, *objects: RawObject, written: tuple[RawObject, ...] = ()) -> None:
         self.clock = FakeClock()
+        self.metrics = Metrics()
         self.provider = FakeProvider(self.clock)
         self.writer = FakeWriter(*written)
         self.snapshot: MeshSnapshot | None = factory.snapshot(*objects)
         certificates = Certificates(
-            self.provider, self.clock, post=lambda _: None, metrics=Metrics()
+            self.provider, self.clock, post=lambda _: None, metrics=self.metrics
         )
         self.injector = Injector(
             certificates,
             self.writer,
             snapshot=lambda: self.snapshot,
             scope=SCOPE,
-            options=OPTIONS,
+            decisions=DecisionLog(self.clock, self.metrics),
             new_uuid=iter([UUID, SECOND_UUID]).__next__,
         )
 
@@ -96,9 +99,9 @@ def test_dry_run_writes_nothing() -> None:
 
 
 def test_skipped_pod_costs_no_certificate() -> None:
-    desk = Desk(factory.namespace("shop"))
-    found = desk.inject()
-    assert found == Skip(reason="sidecar injection is not enabled by annotation")
+    desk = Desk(in_mesh())
+    found = desk.inject(bare_pod(**DISABLED))
+    assert found == Skip(reason=f"the Pod's annotation {SWITCH} is disabled")
     assert (desk.provider.requests, desk.writer.calls) == ([], [])
 
 
@@ -114,6 +117,107 @@ def test_namespace_unknown_to_the_snapshot_is_read(
 ) -> None:
     desk = Desk(written=(written,))
     assert isinstance(desk.inject(), outcome)
+
+
+@pytest.mark.parametrize(
+    ("shown", "written", "outcome"),
+    [
+        pytest.param({}, ENABLED, Injected, id="enabled-a-moment-ago"),
+        pytest.param(DISABLED, ENABLED, Injected, id="no-longer-disabled"),
+        pytest.param({SWITCH: "maybe"}, ENABLED, Injected, id="mistake-mended"),
+        pytest.param(DISABLED, DISABLED, Skip, id="disabled"),
+    ],
+)
+def test_no_of_a_monitored_namespace_is_confirmed_by_the_api_server(
+    shown: dict[str, str], written: dict[str, str], outcome: type[object]
+) -> None:
+    desk = Desk(
+        factory.namespace("shop", annotations=shown),
+        written=(factory.namespace("shop", annotations=written),),
+    )
+    assert isinstance(desk.inject(), outcome)
+
+
+def test_label_taken_off_a_moment_ago_does_not_keep_a_pod_bare() -> None:
+    ignored = factory.namespace(
+        "shop", labels={"openservicemesh.io/ignore": "true"}, annotations=ENABLED
+    )
+    assert isinstance(Desk(ignored, written=(in_mesh(),)).inject(), Injected)
+
+
+def test_yes_of_the_snapshot_costs_no_read() -> None:
+    desk = Desk(in_mesh(), factory.mesh_config(sidecar={"mode": "native"}))
+    desk.writer.failing = {"read": UnreachableError("no API server")}
+    assert isinstance(desk.inject(), Injected)
+
+
+@pytest.mark.parametrize(
+    ("objects", "verb", "message"),
+    [
+        pytest.param((), "read", "Namespace shop cannot be read now; try again", id="namespace"),
+        pytest.param(
+            (in_mesh(),),
+            "read",
+            "MeshConfig osm-system/osm-mesh-config cannot be read now; try again",
+            id="mesh-config",
+        ),
+        pytest.param(
+            (in_mesh(),),
+            "create",
+            "the sidecar's Secret cannot be created now; try again",
+            id="secret",
+        ),
+    ],
+)
+def test_pod_is_refused_while_the_api_server_does_not_answer(
+    objects: tuple[RawObject, ...], verb: str, message: str
+) -> None:
+    desk = Desk(*objects)
+    desk.writer.failing = {verb: UnreachableError("no API server")}
+    with pytest.raises(InjectionError) as error:
+        desk.inject()
+    assert str(error.value) == f"{message} (no API server)"
+
+
+def test_decisions_are_kept_and_counted() -> None:
+    desk = Desk(in_mesh())
+    desk.inject()
+    unnamed = bare_pod(**DISABLED)
+    unnamed["metadata"] |= {"name": "", "generateName": "buyer-"}
+    desk.inject(unnamed, dry_run=True)
+    with pytest.raises(InjectionError):
+        desk.inject(bare_pod(**{SWITCH: "maybe"}))
+    decision = {"at": desk.clock.now(), "namespace": "shop"}
+    assert desk.injector.recent() == (
+        Decision(
+            **decision,
+            pod="buyer-1",
+            outcome=Outcome.INJECTED,
+            reason="runs as buyer.shop",
+            uuid=UUID,
+        ),
+        Decision(
+            **decision,
+            pod="buyer-*",
+            outcome=Outcome.SKIPPED,
+            reason=f"the Pod's annotation {SWITCH} is disabled",
+            dry_run=True,
+        ),
+        Decision(
+            **decision,
+            pod="buyer-1",
+            outcome=Outcome.REFUSED,
+            reason=f"Pod annotation {SWITCH}: 'maybe' is unknown; write enabled or disabled",
+        ),
+    )
+    assert [desk.metrics.injections.get(str(one)) for one in Outcome] == [1, 1, 1]
+
+
+def test_nothing_is_read_after_the_end() -> None:
+    desk = Desk()
+    desk.injector.stop()
+    with pytest.raises(InjectionError, match="control plane is stopping"):
+        desk.inject()
 
 
 def test_namespace_that_does_not_exist_is_an_error() -> None:
@@ -182,6 +286,18 @@ def test_copy_of_a_pod_starts_from_a_copy_of_its_secret() -> None:
     assert isinstance(again, Injected)
     assert again.pod["metadata"]["labels"]["osm-proxy-uuid"] == SECOND_UUID
     assert len(desk.writer.objects) == 2
+
+
+def test_copy_without_labels_starts_from_the_secret_of_its_volume() -> None:
+    desk = Desk(in_mesh())
+    first = desk.inject()
+    assert isinstance(first, Injected)
+    del first.pod["metadata"]["labels"]
+    again = desk.inject(first.pod)
+    assert isinstance(again, Injected)
+    assert again.pod["metadata"]["labels"] == {"osm-proxy-uuid": SECOND_UUID}
+    (volume,) = again.pod["spec"]["volumes"]
+    assert volume["secret"]["secretName"] == f"envoy-bootstrap-config-{SECOND_UUID}"
 
 
 def test_copy_of_a_pod_whose_secret_is_gone_is_an_error() -> None:

@@ -53,64 +53,85 @@ def test_annotation_has_synonyms_in_any_case(value: str, wanted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "namespace", "name", "reason"),
+    ("raw", "namespace", "name", "skip"),
     [
         pytest.param(
             pod(spec={"hostNetwork": True}, annotations={SWITCH: "nonsense"}),
             None,
             "kube-system",
-            "the Pod is on the network of its host",
+            Skip(reason="the Pod is on the network of its host"),
             id="host-network-first",
         ),
         pytest.param(
             annotated("nonsense"),
             shop(),
             "kube-system",
-            "namespace kube-system never gets sidecars",
+            Skip(reason="namespace kube-system never gets sidecars"),
             id="kube-system",
         ),
         pytest.param(
             annotated(None),
             shop(),
             "kube-public",
-            "namespace kube-public never gets sidecars",
+            Skip(reason="namespace kube-public never gets sidecars"),
             id="kube-public",
         ),
         pytest.param(
             annotated(None),
             shop(),
             "osm-system",
-            "namespace osm-system never gets sidecars",
+            Skip(reason="namespace osm-system never gets sidecars"),
             id="control-plane",
         ),
         pytest.param(
             annotated("nonsense"),
             None,
             "shop",
-            "namespace shop is not monitored by this mesh",
+            Skip(reason="namespace shop is not monitored by this mesh", of_namespace=True),
             id="not-monitored",
         ),
         pytest.param(
             annotated("nonsense"),
             shop(ignored=True),
             "shop",
-            "namespace shop has the label openservicemesh.io/ignore",
+            Skip(
+                reason="namespace shop has the label openservicemesh.io/ignore", of_namespace=True
+            ),
             id="ignored",
         ),
         pytest.param(
             annotated(None),
             shop(injection=None),
             "shop",
-            "sidecar injection is not enabled by annotation",
+            Skip(
+                reason=f"annotation {SWITCH} of namespace shop is not set, and the Pod has none",
+                of_namespace=True,
+            ),
             id="nobody-asks",
+        ),
+        pytest.param(
+            annotated(None),
+            shop(injection="no"),
+            "shop",
+            Skip(
+                reason=f"annotation {SWITCH} of namespace shop is disabled, and the Pod has none",
+                of_namespace=True,
+            ),
+            id="namespace-declines",
+        ),
+        pytest.param(
+            annotated("false"),
+            shop(),
+            "shop",
+            Skip(reason=f"the Pod's annotation {SWITCH} is disabled"),
+            id="pod-declines",
         ),
     ],
 )
 def test_first_row_that_fits_skips(
-    raw: RawObject, namespace: MeshNamespace | None, name: str, reason: str
+    raw: RawObject, namespace: MeshNamespace | None, name: str, skip: Skip
 ) -> None:
-    decision = decide(raw, namespace, namespace_name=name, osm_namespace="osm-system")
-    assert decision == Skip(reason=reason)
+    assert decide(raw, namespace, namespace_name=name, osm_namespace="osm-system") == skip
 
 
 def test_unknown_pod_annotation_is_an_error() -> None:
@@ -147,14 +168,39 @@ def test_metrics_of_a_pod_without_sidecar_do_not_matter() -> None:
     assert isinstance(decision_of(annotated("no"), shop(metrics="on")), Skip)
 
 
-def test_copy_of_an_injected_pod_names_the_secret_to_read() -> None:
-    copied = pod(
-        container(),
-        container("envoy"),
-        spec={"volumes": [{"name": "envoy-bootstrap-config-volume"}], "serviceAccountName": "cart"},
-        labels={"osm-proxy-uuid": "old"},
-    )
-    assert decision_of(copied) == Inject(
+VOLUME = "envoy-bootstrap-config-volume"
+SECRET = {"secretName": "envoy-bootstrap-config-old"}
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        pytest.param(
+            pod(
+                container(),
+                container("envoy"),
+                spec={"volumes": [{"name": VOLUME}], "serviceAccountName": "cart"},
+                labels={"osm-proxy-uuid": "old"},
+            ),
+            id="labels-kept",
+        ),
+        pytest.param(
+            pod(
+                spec={
+                    "initContainers": [container("envoy")],
+                    "volumes": [{"name": VOLUME, "secret": SECRET}],
+                    "serviceAccountName": "cart",
+                }
+            ),
+            id="labels-dropped",
+        ),
+    ],
+)
+@pytest.mark.parametrize("injection", ["enabled", None])
+def test_copy_of_an_injected_pod_names_the_secret_to_read(
+    copied: RawObject, injection: str | None
+) -> None:
+    assert decision_of(copied, shop(injection=injection)) == Inject(
         identity=ServiceIdentity(namespace="shop", service_account="cart"),
         metrics=False,
         previous=ObjectKey(
@@ -233,6 +279,7 @@ def ports(*numbers: int | RawObject) -> list[RawObject]:
         ),
         pytest.param(
             pod(
+                container("envoy"),
                 spec={"volumes": [{"name": "envoy-bootstrap-config-volume"}]},
                 labels={"osm-proxy-uuid": "../other"},
             ),
