@@ -259,8 +259,8 @@ def _environment(
 ) -> list[RawObject]:
     values = installation.values
     given: dict[str, Any] = {
-        "OSM_DEFAULT_ENVOY_IMAGE": values.osm.sidecar_image,
-        "OSM_DEFAULT_INIT_CONTAINER_IMAGE": _image(
+        "OSM_ENVOY_IMAGE": values.osm.sidecar_image,
+        "OSM_INIT_CONTAINER_IMAGE": _image(
             default_image, values.osm.image, "osm_sidecar_init"
         ),
         "OSM_ENABLE_RECONCILER": _switch(values.osm.enable_reconciler),
