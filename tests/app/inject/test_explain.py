@@ -28,8 +28,8 @@ NO_ANNOTATION = f"The Pod's own annotation {SWITCH} is not set."
                 f"Its annotation {SWITCH} is 'enabled'.",
                 NO_ANNOTATION,
                 (
-                    "The Pod gets a sidecar and runs as cart.shop; its metrics are not announced to "
-                    "Prometheus."
+                    "The Pod gets a sidecar and runs as cart.shop; its metrics are not announced "
+                    "to Prometheus."
                 ),
             ),
             id="injected",
@@ -81,8 +81,8 @@ NO_ANNOTATION = f"The Pod's own annotation {SWITCH} is not set."
                 f"Its annotation {SWITCH} is 'enabled'.",
                 f"The Pod's own annotation {SWITCH} is 'maybe'.",
                 (
-                    f"The Pod is refused: Pod annotation {SWITCH}: 'maybe' is unknown; write enabled "
-                    "or disabled."
+                    f"The Pod is refused: Pod annotation {SWITCH}: 'maybe' is unknown; write "
+                    "enabled or disabled."
                 ),
             ),
             id="refused",
