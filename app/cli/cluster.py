@@ -125,6 +125,15 @@ def open_cluster(context: typer.Context) -> KubeClient:
     return KubeClient.from_kubeconfig(options.kubeconfig, options.context)
 
 
+def has_cluster(options: ClusterOptions) -> bool:
+    """True when the options or this machine show a cluster; it may be unreachable still."""
+    return (
+        options.named
+        or has_kubeconfig(os.environ, Path.home())
+        or IN_CLUSTER_VARIABLE in os.environ
+    )
+
+
 def has_kubeconfig(environment: Mapping[str, str], home: Path) -> bool:
     """True when a file is there where $KUBECONFIG says, else at ~/.kube/config."""
     named = environment.get("KUBECONFIG", "")

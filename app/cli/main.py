@@ -21,6 +21,8 @@ PARTS = {
     "proxy": Part("app.cli.inspect", "proxy_app"),
     "service": Part("app.cli.inspect", "service_app"),
     "policy": Part("app.cli.inspect", "policy_app"),
+    "install": Part("app.cli.install", "install"),
+    "inject": Part("app.cli.inject", "inject"),
     "version": Part("app.cli.version", "version"),
 }
 """Each sub-command: the module and the Typer application (or function) that it is."""

@@ -24,9 +24,8 @@ import typer
 
 from app.cli.client import AdminClient, TunnelTransport
 from app.cli.cluster import (
-    IN_CLUSTER_VARIABLE,
     ClusterOptions,
-    has_kubeconfig,
+    has_cluster,
     open_cluster,
     options_of,
 )
@@ -267,6 +266,6 @@ def _machine() -> Machine:
         mesh_is_up=up,
         state_dir=settings.state_dir,
         api_url=f"http://127.0.0.1:{settings.api_port}",
-        has_kubeconfig=has_kubeconfig(os.environ, Path.home()) or IN_CLUSTER_VARIABLE in os.environ,
+        has_kubeconfig=has_cluster(ClusterOptions()),
         token=os.environ.get(_TOKEN_VARIABLE, ""),
     )

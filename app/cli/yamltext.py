@@ -7,6 +7,9 @@ from typing import Any
 
 import yaml
 
+_NUMERIC = frozenset("+-.0123456789")
+"""How numbers begin: kubectl reads 1e3 and 0o17 as such, where this library leaves them bare."""
+
 
 class _Dumper(yaml.SafeDumper):
     """Texts of several lines stay readable; no anchors, which people cannot edit."""
@@ -16,7 +19,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    style = "|" if "\n" in value else None
+    style = "|" if "\n" in value else "'" if value[:1] in _NUMERIC else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

@@ -128,6 +128,7 @@ def test_every_part_is_a_command() -> None:
         pytest.param(["standalone", "--help"], id="standalone"),
         pytest.param(["demo", "--help"], id="demo"),
         pytest.param(["proxy", "--help"], id="proxy"),
+        pytest.param(["inject", "--help"], id="inject"),
     ],
 )
 def test_commands_of_one_machine_load_no_library_of_a_cluster(words: list[str]) -> None:
