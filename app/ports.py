@@ -105,9 +105,18 @@ class Cluster(Protocol):
         ...
 
     def list(
-        self, api_version: str, kind: str, *, namespace: str = "", labels: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        metadata_only: bool = False,
     ) -> list[RawObject]:
-        """All objects of a kind, of all namespaces or one; empty where the kind is unknown."""
+        """All objects of a kind, of all namespaces or one; empty where the kind is unknown.
+
+        With ``metadata_only`` nothing but their metadata is asked for: Secrets without keys.
+        """
         ...
 
     def create(self, raw: RawObject) -> RawObject:

@@ -62,11 +62,21 @@ class KubeCluster:
         return None if answer.is_missing else accepted(answer, f"read {ref}")
 
     def list(
-        self, api_version: str, kind: str, *, namespace: str = "", labels: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        metadata_only: bool = False,
     ) -> list[RawObject]:
         """All objects of a kind, of all namespaces or one; empty where the kind is unknown."""
         selection = Selection(
-            api_version=api_version, kind=kind, namespace=namespace, labels=labels
+            api_version=api_version,
+            kind=kind,
+            namespace=namespace,
+            labels=labels,
+            metadata_only=metadata_only,
         )
         found: list[RawObject] = []
         try:

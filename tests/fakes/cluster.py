@@ -123,7 +123,13 @@ class FakeCluster:
             return copy.deepcopy(self.objects.get(key_of(ref)))
 
     def list(
-        self, api_version: str, kind: str, *, namespace: str = "", labels: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        *,
+        namespace: str = "",
+        labels: str = "",
+        metadata_only: bool = False,
     ) -> list[RawObject]:
         self._begin("list", kind, f"{kind} {namespace}/")
         wanted = FakeWatch(
@@ -136,6 +142,9 @@ class FakeCluster:
         )
         with self._lock:
             found = [raw for _, raw in sorted(self.objects.items()) if wanted.fits(raw)]
+            if metadata_only:
+                kept = ("apiVersion", "kind", "metadata")
+                found = [{field: raw[field] for field in kept} for raw in found]
             return copy.deepcopy(found)
 
     def create(self, raw: RawObject) -> RawObject:
