@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     osm_version: str = Field(
         "", description="Version stamped on objects; empty: that of this release."
     )
+    git_commit: str = Field("", description="Commit this release was built from; set in the image.")
+    build_date: str = Field("", description="When this release was built; set in the image.")
     osm_service_account: str = Field(
         "osm", description="Service account of the control plane itself."
     )
@@ -57,9 +59,9 @@ class Settings(BaseSettings):
     enable_reconciler: bool = Field(
         default=False, description="Restore CRDs that were altered or deleted, too."
     )
-    manifests_dir: Path = Field(
-        Path("/usr/share/osm/manifests"),
-        description="Where the mesh's own definitions (crds/*.yaml) lie.",
+    manifests_dir: Path | None = Field(
+        None,
+        description="Manifests with the definitions of the mesh's kinds; unset: of this release.",
     )
     validate_traffic_target: bool = Field(
         default=True, description="Have TrafficTargets validated by the webhook."

@@ -20,6 +20,7 @@ import yaml
 from app import logs
 from app.controller.settle import Merge, settle
 from app.errors import KubernetesError, SettingError
+from app.install.manifests import find_manifests
 from app.objects.meta import ObjectRef, RawObject
 from app.ports import Cluster
 
@@ -31,19 +32,16 @@ ESTABLISHED_SECONDS = 30.0
 _PAUSE_SECONDS = 0.1
 
 
-def load_crds(folder: Path) -> tuple[RawObject, ...]:
-    """The definitions in the folder's ``*.yaml``, sorted by file; raise ``SettingError``."""
+def load_crds(manifests: Path | None = None) -> tuple[RawObject, ...]:
+    """The definitions in ``crds/*.yaml`` of the manifests, by default those of this release.
+
+    Sorted by file. Raise ``SettingError`` where one cannot be read, or there is none.
+    """
+    folder = find_manifests(manifests) / "crds"
     files = sorted(folder.glob("*.yaml"))
     if not files:
         raise SettingError(f"OSM_MANIFESTS_DIR: there are no definitions (*.yaml) in {folder}")
-    try:
-        found = [yaml.safe_load(file.read_text()) for file in files]
-    except (OSError, yaml.YAMLError) as error:
-        raise SettingError(f"OSM_MANIFESTS_DIR: a definition cannot be read: {error}") from error
-    for file, raw in zip(files, found, strict=True):
-        if not isinstance(raw, dict) or raw.get("kind") != KIND:
-            raise SettingError(f"OSM_MANIFESTS_DIR: {file} must hold one {KIND}")
-    return tuple(found)
+    return tuple(_load_crd(file) for file in files)
 
 
 def apply_crds(
@@ -105,6 +103,16 @@ def last_applied(raw: RawObject) -> str:
     noted = copy.deepcopy(raw)
     noted["metadata"].setdefault("annotations", {})
     return json.dumps(noted, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def _load_crd(file: Path) -> RawObject:
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(f"OSM_MANIFESTS_DIR: {file} cannot be read: {error}") from error
+    if not isinstance(raw, dict) or raw.get("kind") != KIND:
+        raise SettingError(f"OSM_MANIFESTS_DIR: {file} must hold one {KIND}")
+    return raw
 
 
 def _labelled(raw: RawObject, crd: RawObject, version: str) -> RawObject:

@@ -69,11 +69,12 @@ class Reconciler:
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
     def start(self) -> None:
-        """Objects are kept from now on."""
-        for api_version, kind in sorted(
-            {(kept.ref.api_version, kept.ref.kind) for kept in self._kept}
-        ):
-            names = [kept.ref.name for kept in self._kept if kept.ref.kind == kind]
+        """Objects are kept from now on; may be called again."""
+        if self._thread.ident is not None:
+            return
+        refs = [kept.ref for kept in self._kept]
+        for api_version, kind in sorted({(ref.api_version, ref.kind) for ref in refs}):
+            names = [ref.name for ref in refs if ref.kind == kind]
             changed = self._hearing(api_version, kind)
             # One watch per kind; by the label that stays when the one that binds us is removed.
             only = {"name": names[0]} if len(names) == 1 else {"labels": _OURS}
@@ -108,14 +109,15 @@ class Reconciler:
         return any(results)
 
     def _run(self) -> None:
-        pause = CHECK_SECONDS
+        failures = 0
         while True:
-            self._wake.wait(pause)
+            pause = _RETRY_SECONDS * 2**failures if failures else CHECK_SECONDS
+            self._wake.wait(min(pause, CHECK_SECONDS))
             if self._stopped.is_set():
                 return
             self._wake.clear()
             was_busy = self.check()
-            pause = min(pause * 2, CHECK_SECONDS) if self._problems else CHECK_SECONDS
+            failures = failures + 1 if self._problems else 0
             if was_busy:
                 self._stopped.wait(_PAUSE_SECONDS)
 
@@ -129,8 +131,8 @@ class Reconciler:
             code = kept.deleted_code if current is None else code
             is_restored = settle(self._cluster, kept.ref, kept.merge)
         except Exception as error:  # tried again; one object must not keep the others from repair
-            self._log.exception("object not restored", object=str(kept.ref), error_code=code)
-            self._note(kept.ref, f"{kept.ref} is not as it should be: {error}")
+            if self._note(kept.ref, f"{kept.ref} is not as it should be: {error}"):
+                self._log.exception("object not restored", object=str(kept.ref), error_code=code)
             return True
         self._note(kept.ref, "")
         if is_restored:
@@ -171,8 +173,10 @@ class Reconciler:
             self._strangers[kept.ref] = (stamp, since)
         return self._clock() - since < TRUCE_SECONDS
 
-    def _note(self, ref: ObjectRef, problem: str) -> None:
+    def _note(self, ref: ObjectRef, problem: str) -> bool:
+        """The object has this problem, or none; True when that is news."""
         with self._lock:
-            self._problems.pop(ref, None)
+            before = self._problems.pop(ref, "")
             if problem:
                 self._problems[ref] = problem
+            return problem != before

@@ -6,6 +6,7 @@ writes it, and writes nothing where it is so already.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from app.errors import NotFoundError, WriteConflict
@@ -26,17 +27,16 @@ def settle(cluster: Cluster, ref: ObjectRef, merge: Merge) -> bool:
 
     Raises what the cluster raises, ``WriteConflict`` only when others kept writing.
     """
-    for attempt in range(ATTEMPTS):
-        current = cluster.read(ref)
-        wanted = merge(current)
-        if wanted == current:
-            return False
-        try:
-            return _write(cluster, current, wanted)
-        except (WriteConflict, NotFoundError):
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(WriteConflict, NotFoundError):
+            return _settle_once(cluster, ref, merge)
+    return _settle_once(cluster, ref, merge)
+
+
+def _settle_once(cluster: Cluster, ref: ObjectRef, merge: Merge) -> bool:
+    current = cluster.read(ref)
+    wanted = merge(current)
+    return False if wanted == current else _write(cluster, current, wanted)
 
 
 def _write(cluster: Cluster, current: RawObject | None, wanted: RawObject) -> bool:
