@@ -18,7 +18,9 @@ from app.objects.meta import KubeObject, ObjectKey, ObjectKind
 from app.objects.policy import ExtensionService
 from app.objects.scheme import KINDS
 
-NOT_ENFORCED = frozenset(
+NOT_ENFORCED = "E2012"
+"""Code of what is read and means nothing yet."""
+_UNENFORCED_KINDS = frozenset(
     {
         ObjectKind.EGRESS,
         ObjectKind.INGRESS_BACKEND,
@@ -82,9 +84,9 @@ def object_table(
     return ObjectTable(by_key=by_key, by_place=found, accounts=accounts)
 
 
-def not_enforced(table: ObjectTable) -> tuple[Finding, ...]:
+def unenforced_objects(table: ObjectTable) -> tuple[Finding, ...]:
     """One finding per object that proxies do not know of yet."""
-    return tuple(_not_enforced(table.by_key))
+    return tuple(_unenforced(table.by_key))
 
 
 def _places(
@@ -96,8 +98,8 @@ def _places(
     return places | {(ObjectKind.EXTENSION_SERVICE, namespace) for namespace in extensions}
 
 
-def _not_enforced(keys: Iterable[ObjectKey]) -> Iterator[Finding]:
+def _unenforced(keys: Iterable[ObjectKey]) -> Iterator[Finding]:
     for key in keys:
-        if key.kind in NOT_ENFORCED:
+        if key.kind in _UNENFORCED_KINDS:
             reason = f"is read, but this release does not enforce {key.kind} objects yet"
-            yield Finding(key=key, reason=reason, code="E2012")
+            yield Finding(key=key, reason=reason, code=NOT_ENFORCED)

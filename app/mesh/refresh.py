@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from app.events import ObjectEvent
 from app.mesh.addresses import join_services, same_services
-from app.mesh.listing import TABLE_KINDS, not_enforced, object_table
+from app.mesh.listing import NOT_ENFORCED, TABLE_KINDS, object_table, unenforced_objects
 from app.mesh.memory import NOTHING, Finding, Memory, Progress, ServiceState
 from app.mesh.rules import (
     access_rules,
@@ -36,7 +36,7 @@ from app.mesh.store import ObjectStore
 from app.mesh.table import NO_OBJECTS, ObjectTable, T
 from app.mesh.workloads import has_sidecar, mesh_namespaces, mesh_pod, repeated_port, workloads
 from app.objects import smi
-from app.objects.config import MeshConfig, MeshConfigSpec
+from app.objects.config import MeshConfig, MeshConfigSpec, not_enforced
 from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service, ServiceAccount
 from app.objects.meta import (
     MONITORED_BY_LABEL,
@@ -179,9 +179,11 @@ class _Step:
             namespace=self._scope.osm_namespace,
             name=self._scope.config_name,
         )
-        problems = found.problems if found else ()
+        problems = [(one, "E3002") for one in found.problems] if found else []
+        problems += [(one, NOT_ENFORCED) for one in not_enforced(found.spec)] if found else []
         self._findings["config"] = tuple(
-            Finding(key=key, field=one.field, reason=one.reason, code="E3002") for one in problems
+            Finding(key=key, field=one.field, reason=one.reason, code=code)
+            for one, code in problems
         )
         config = found.spec if found else MeshConfigSpec()
         return self._old.config if self._old and self._old.config == config else config
@@ -361,7 +363,7 @@ class _Step:
         new = object_table(
             old, self._store, self._monitored, osm_namespace=self._scope.osm_namespace
         )
-        self._findings["objects"] = not_enforced(new)
+        self._findings["objects"] = unenforced_objects(new)
         return new
 
     # What is not in force.

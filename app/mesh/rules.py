@@ -90,7 +90,7 @@ def splits_in_force(
     findings: list[Finding] = []
     claims: dict[str, list[smi.TrafficSplit]] = {}
     for split in splits:
-        root = _root_name(split, dns_suffix)
+        root = root_name(split, dns_suffix)
         if not root:
             findings.append(_foreign_root(split))
         elif f"{split.namespace}/{root}" not in services.by_parent:
@@ -289,7 +289,7 @@ def _missing(kind: str, name: str) -> str:
     return f"there is no {kind} {name!r} in this namespace, so this rule grants nothing: create it"
 
 
-def _root_name(split: smi.TrafficSplit, dns_suffix: str) -> str:
+def root_name(split: smi.TrafficSplit, dns_suffix: str) -> str:
     """The root's plain name, from any of its host names in the split's namespace; else empty."""
     name, _, zone = split.spec.service.partition(".")
     short = f"{split.namespace}.svc"

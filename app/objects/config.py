@@ -270,6 +270,25 @@ class MeshConfigSpec(KubeModel):
     feature_flags: FeatureFlags = Field(default_factory=FeatureFlags)
 
 
+def not_enforced(spec: MeshConfigSpec) -> tuple[Problem, ...]:
+    """What is asked for and read, but does nothing in this release; by field."""
+    asked = {
+        "traffic.inboundExternalAuthorization": spec.traffic.inbound_external_authorization.enable,
+        "observability.tracing": spec.observability.tracing.enable,
+        "certificate.ingressGateway": spec.certificate.ingress_gateway is not None,
+        "featureFlags.enableEnvoyActiveHealthChecks": (
+            spec.feature_flags.enable_envoy_active_health_checks
+        ),
+        "featureFlags.enableMeshRootCertificate": spec.feature_flags.enable_mesh_root_certificate,
+    }
+    reason = "is read, but this release does not enforce it yet"
+    return tuple(
+        Problem(field=f"spec.{field}", reason=reason)
+        for field, is_asked in asked.items()
+        if is_asked
+    )
+
+
 class MeshConfig(KubeObject):
     """The object; v1alpha1 has the same shape with fewer fields."""
 

@@ -14,6 +14,9 @@ from xds.policy.http import MAX_PATTERN_PROGRAM
 
 MAX_LENGTH = 2048
 """Characters of one pattern."""
+_RANGE_BYTES = 10
+_FIRST_PATH, _LAST_PATH = b"/", b"/" + b"\xff" * _RANGE_BYTES
+"""Every path begins with a slash."""
 
 
 class PatternError(ValueError):
@@ -34,6 +37,16 @@ def check_pattern(pattern: str) -> str:
 def matches(pattern: str, text: str) -> bool:
     """True when the pattern fits the whole text. Raises :class:`PatternError`."""
     return _compiled(pattern).fullmatch(text.encode(errors="surrogateescape")) is not None
+
+
+def may_match_path(pattern: str) -> bool:
+    """False when no path of a request can fit the pattern. Raises :class:`PatternError`."""
+    compiled = _compiled(pattern)
+    try:
+        first, last = compiled.possiblematchrange(_RANGE_BYTES)
+    except re2.error:
+        return True  # RE2 sees no bounds: anything may match
+    return bool(first <= _LAST_PATH and last >= _FIRST_PATH)
 
 
 @lru_cache(maxsize=4096)
