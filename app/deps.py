@@ -5,6 +5,7 @@ Handlers hold no state. The runtime hangs on the application; tests put another 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -29,8 +30,8 @@ _BEARER = HTTPBearer(
 _READING = frozenset({"GET", "HEAD"})
 
 
-def current_runtime(request: Request) -> Runtime:
-    """The runtime this application serves."""
+async def current_runtime(request: Request) -> Runtime:
+    """The runtime this application serves; asked for without a thread of the pool."""
     runtime: Runtime = request.app.state.runtime
     return runtime
 
@@ -56,6 +57,11 @@ def connected_proxy(
 def query_string(request: Request) -> str:
     """The request's query string with its question mark; empty when there is none."""
     return f"?{request.url.query}" if request.url.query else ""
+
+
+def query_parameters(request: Request) -> Mapping[str, str]:
+    """The query's parameters; the last of a name counts."""
+    return dict(request.query_params)
 
 
 def bearer_token(
@@ -98,4 +104,5 @@ CurrentRuntime = Annotated[Runtime, Depends(current_runtime)]
 CurrentSnapshot = Annotated[MeshSnapshot, Depends(current_snapshot)]
 ConnectedProxy = Annotated[ProxyStatus, Depends(connected_proxy)]
 QueryString = Annotated[str, Depends(query_string)]
+QueryParameters = Annotated[Mapping[str, str], Depends(query_parameters)]
 CallerCluster = Annotated[Cluster, Depends(caller_cluster)]

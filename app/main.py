@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app import logs
-from app.api import health, policies, proxies
+from app.api import debug, errors, health, mesh, namespaces, policies, proxies
 from app.controller.runtime import Runtime
 from app.deps import authorised
 from app.errors import AppError, NotFoundError, UnauthenticatedError
@@ -41,7 +41,9 @@ _HEALTH = frozenset({"/health/alive", "/health/ready", "/healthz"})
 _BODY_BUDGET = 8 * 1024 * 1024
 _SERVER_ERROR = 500
 _SURPRISE = "E5000"
-_ADMIN = (proxies.router, policies.router)
+_ADMIN = (mesh.router, namespaces.router, proxies.router, policies.router, errors.router)
+_CLUSTER_ONLY = (namespaces.changes,)
+_DEBUG_REQUESTS = 4
 
 
 def create_api(runtime: Runtime) -> FastAPI:
@@ -53,7 +55,7 @@ def create_api(runtime: Runtime) -> FastAPI:
     )
     api.include_router(health.router)
     is_open = runtime.compute.authenticator is None
-    for router in _ADMIN:
+    for router in _ADMIN if is_open else (*_ADMIN, *_CLUSTER_ONLY):
         api.include_router(router, dependencies=[] if is_open else [Depends(authorised)])
     api.add_middleware(AtMost, most=_API_REQUESTS, free=_HEALTH)
     if is_open:
@@ -69,6 +71,15 @@ def create_injection(runtime: Runtime, budget: BodyBudget) -> FastAPI:
         return runtime.injector.inject(pod, namespace=namespace, dry_run=dry_run)
 
     return _admission(runtime, budget, mutation_router(inject, _counted(runtime.metrics)))
+
+
+def create_debug(runtime: Runtime) -> FastAPI:
+    """The pages of the debug server, without authentication; nothing else."""
+    app = FastAPI(openapi_url=None, redirect_slashes=False)
+    app.include_router(debug.router)
+    app.add_middleware(AtMost, most=_DEBUG_REQUESTS)
+    _finish(app, runtime)
+    return app
 
 
 def body_budget() -> BodyBudget:

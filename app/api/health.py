@@ -1,8 +1,9 @@
-"""Health, version and metrics, as the original served them on 9091 (kubernetes-surface 8.1)."""
+"""Health, version and metrics, as the original served them on 9091 (kubernetes-surface 8.1).
+
+Health needs no thread of the pool: it answers however busy the others are.
+"""
 
 from __future__ import annotations
-
-from importlib.metadata import version
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
@@ -13,17 +14,23 @@ from app.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["health"])
 _UNAVAILABLE = 503
+_SMI = {
+    "TrafficTarget": "access.smi-spec.io/v1alpha3",
+    "HTTPRouteGroup": "specs.smi-spec.io/v1alpha4",
+    "TCPRoute": "specs.smi-spec.io/v1alpha4",
+    "TrafficSplit": "split.smi-spec.io/v1alpha2",
+}
 
 
 @router.get("/health/alive")
 @router.get("/healthz")
-def alive() -> Health:
+async def alive() -> Health:
     """The event loop answers."""
     return Health(status="alive")
 
 
 @router.get("/health/ready", responses={_UNAVAILABLE: {"model": Health}})
-def ready(runtime: CurrentRuntime, response: Response) -> Health:
+async def ready(runtime: CurrentRuntime, response: Response) -> Health:
     """Whether objects are read, certificates loaded, ADS listening; 503 with reasons if not."""
     reasons = runtime.not_ready()
     if reasons:
@@ -35,7 +42,18 @@ def ready(runtime: CurrentRuntime, response: Response) -> Health:
 @router.get("/version")
 def read_version(runtime: CurrentRuntime) -> Version:
     """Which build answers for which mesh."""
-    return Version(version=version("openservicemesh"), mesh_name=runtime.settings.mesh_name)
+    return Version(
+        version=runtime.product_version,
+        mesh_name=runtime.settings.mesh_name,
+        git_commit=runtime.settings.git_commit,
+        build_date=runtime.settings.build_date,
+    )
+
+
+@router.get("/smi/version")
+def read_smi_versions() -> dict[str, str]:
+    """The SMI kinds that are read, and in which version."""
+    return dict(_SMI)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

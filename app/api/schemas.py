@@ -27,8 +27,14 @@ class Problem(Answer):
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The request cannot be meant so"},
+    401: {"model": Problem, "description": "No token, or one that is not known"},
+    403: {"model": Problem, "description": "The caller lacks a right"},
     404: {"model": Problem, "description": "No such thing"},
+    409: {"model": Problem, "description": "The mesh is not in a state for it"},
+    500: {"model": Problem, "description": "A fault of the control plane"},
     502: {"model": Problem, "description": "Not read yet, or a sidecar does not answer"},
+    503: {"model": Problem, "description": "Too many requests, or the caller cannot be checked"},
 }
 """How requests about the mesh may fail, for the OpenAPI document."""
 
@@ -162,4 +168,78 @@ class Version(Answer):
 
     version: str
     mesh_name: str
+    git_commit: str = ""
+    build_date: str = ""
     envoy_api: str = "v3"
+
+
+class Mesh(Answer):
+    """The mesh as a whole."""
+
+    name: str
+    version: str
+    namespace: str
+    """Of the control plane."""
+    trust_domain: str
+    namespaces: tuple[str, ...]
+    """Monitored ones."""
+    proxies: int
+    """Connected to this replica."""
+
+
+class Config(Answer):
+    """The MeshConfig in force, every default written out."""
+
+    name: str
+    namespace: str
+    spec: dict[str, Any]
+
+
+class Namespace(Answer):
+    """A monitored namespace; values as written, null where there are none."""
+
+    name: str
+    mesh: str
+    injection: str | None
+    metrics: str | None
+    ignored: bool
+
+
+class NamespaceChange(Answer):
+    """What became of a wish."""
+
+    namespace: str
+    changed: bool
+    """False: it was so already."""
+    message: str
+
+
+class Certificate(Answer):
+    """A certificate in use; no key."""
+
+    name: str
+    """The identity, or the server, it belongs to."""
+    subject: str
+    issuer: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    renew_at: datetime
+    is_ca: bool
+    dns_names: tuple[str, ...]
+    uris: tuple[str, ...]
+    signature_algorithm: str
+    sha256: str
+    """Of the certificate itself (DER)."""
+    chain_sha256: str
+    """Of the chain as it is shown (PEM)."""
+    trusted_sha256: str
+    """Of the roots that are accepted now (PEM)."""
+
+
+class ErrorCode(Answer):
+    """An error code and what it means."""
+
+    code: str
+    name: str
+    meaning: str

@@ -44,11 +44,14 @@ class KubeAuthenticator:
         *,
         osm_namespace: str,
         config_name: str,
+        as_bearer: Callable[[str], Cluster],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``as_bearer`` gives the cluster as the owner of a token may use it."""
         self._cluster = cluster
         self._osm_namespace = osm_namespace
         self._config_name = config_name
+        self._as_bearer = as_bearer
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._remembered: dict[tuple[bytes, str], _Remembered] = {}
@@ -63,6 +66,10 @@ class KubeAuthenticator:
             return verdict
         # A copy: a raised error collects the traceback of whoever raises it.
         raise type(verdict)(str(verdict))
+
+    def cluster_as(self, token: str) -> Cluster:
+        """The API server as the token's owner may use it; asks nothing by itself."""
+        return self._as_bearer(token)
 
     def _verdict(self, token: str, verb: str) -> Verdict:
         if not token or len(token) > _LONGEST_TOKEN or not token.isascii():

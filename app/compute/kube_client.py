@@ -8,6 +8,7 @@ Source: HOUSE 5; kubernetes-surface 8.
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 from collections.abc import Mapping
@@ -108,6 +109,15 @@ class KubeClient(KubeCluster):
         """The user's token, asked of an exec plugin where one is configured; None: has none."""
         scheme, _, token = (self._authorization() or "").partition(" ")
         return token.strip() if scheme.lower() == "bearer" and token else None
+
+    def as_bearer(self, token: str) -> KubeCluster:
+        """The same server as the token's owner alone: our own client certificate is not shown."""
+        nobody = copy.copy(self._configuration)
+        nobody.cert_file = nobody.key_file = None
+        pool = RESTClientObject(nobody).pool_manager
+        other = copy.copy(self)
+        other._http = KubeHttp(pool, self.host, lambda: f"Bearer {token}")  # noqa: SLF001 our copy
+        return other
 
     # What only the CLI asks
 
