@@ -21,7 +21,7 @@ def test_both_halves_of_the_shared_name_can_be_imported() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
 
 
-def test_wheel_holds_every_module_and_no_test(tmp_path: Path) -> None:
+def test_wheel_holds_every_module_and_manifest_and_no_test(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     source = tmp_path / "source"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(source)], check=True)
@@ -34,4 +34,7 @@ def test_wheel_holds_every_module_and_no_test(tmp_path: Path) -> None:
         for path in (source / package).glob("**/*.py")
     }
     assert tracked <= names
+    manifests = {str(path.relative_to(source)) for path in (source / "manifests").glob("**/*.yaml")}
+    packed = {name.partition("share/osm/")[2] for name in names if "/share/osm/" in name}
+    assert manifests == packed
     assert not [name for name in names if name.startswith("tests/")]
