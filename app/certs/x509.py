@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -199,9 +200,17 @@ def _leaf_subject(common_name: str | None) -> x509.Name:
 
 
 def _alternative_names(request: CertificateRequest) -> x509.SubjectAlternativeName:
-    names: list[x509.GeneralName] = [x509.DNSName(name) for name in request.dns_names]
+    names: list[x509.GeneralName] = [_host_name(name) for name in request.dns_names]
     names += [x509.UniformResourceIdentifier(uri) for uri in request.uris]
     return x509.SubjectAlternativeName(names)
+
+
+def _host_name(name: str) -> x509.GeneralName:
+    """Clients look for an IP address among addresses only."""
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _issuer_key_id(root: x509.Certificate) -> x509.AuthorityKeyIdentifier:

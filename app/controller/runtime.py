@@ -223,9 +223,13 @@ class Runtime:
         # Last: from here on, what nobody validates is refused.
         registration.set_ready()
 
+    def leave(self) -> None:
+        """It is not ready any more, and serves on until ``stop``."""
+        self._ready.end("the control plane is stopping")
+
     def stop(self) -> None:
         """Nothing of it runs any more; proxies keep what they have. May be called twice."""
-        self._ready.end("the control plane is stopping")
+        self.leave()
         if self._registration is not None:
             self._registration.stop()
         if self._server is not None:

@@ -128,6 +128,10 @@ def service_name(settings: Settings) -> str:
 
 
 def webhook_names(webhook: Webhook, settings: Settings) -> tuple[str, ...]:
-    """The DNS names of a webhook's Service: first the one that the API server expects."""
+    """Names of a webhook: first that of its Service by which the API server knows it.
+
+    Last the host of ``webhook_url``, where the API server asks a control plane outside the cluster.
+    """
     name = f"osm-{webhook}.{settings.osm_namespace}"
-    return (f"{name}.svc", f"{name}.svc.{settings.dns_suffix}", name, f"osm-{webhook}")
+    service = (f"{name}.svc", f"{name}.svc.{settings.dns_suffix}", name, f"osm-{webhook}")
+    return (*service, *settings.webhook_names)

@@ -104,6 +104,12 @@ def test_new_certificate_is_shown_to_the_next_handshake(
     assert get(f"https://localhost:{port_of(url)}/new", verifying()) == {"path": "/new"}
 
 
+def test_certificate_for_an_address_is_good_for_that_address(server: HttpServer) -> None:
+    by_address = pair("127.0.0.1")
+    server.open(listener(certificate=lambda: by_address))
+    assert shown(server.url("api"), name="127.0.0.1") == fingerprint(by_address)
+
+
 def test_certificate_that_cannot_be_used_leaves_the_old_one(server: HttpServer) -> None:
     good = pair()
     pairs = [good]
