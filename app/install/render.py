@@ -260,9 +260,7 @@ def _environment(
     values = installation.values
     given: dict[str, Any] = {
         "OSM_ENVOY_IMAGE": values.osm.sidecar_image,
-        "OSM_INIT_CONTAINER_IMAGE": _image(
-            default_image, values.osm.image, "osm_sidecar_init"
-        ),
+        "OSM_INIT_CONTAINER_IMAGE": _image(default_image, values.osm.image, "osm_sidecar_init"),
         "OSM_ENABLE_RECONCILER": _switch(values.osm.enable_reconciler),
         "OSM_VALIDATE_TRAFFIC_TARGET": _switch(values.smi.validate_traffic_target),
     }
