@@ -12,7 +12,7 @@ def confirm(question: str) -> bool:
     """True for yes. After three answers that are neither yes nor no, or at the end of input: no."""
     for _ in range(_TRIES):
         try:
-            answer = console.input(f"{question} [y/n]: ").strip().lower()
+            answer = console.input(f"{question} [y/n]: ", markup=False).strip().lower()
         except EOFError:
             return False
         if answer in _ANSWERS:

@@ -64,11 +64,14 @@ def uninstall(
     options, cluster = options_of(context), open_cluster(context)
     meshes = read_meshes(cluster)
     failed: dict[ObjectRef, str] = {}
-    for mesh in _chosen(meshes, mesh_name, is_managed=options.config.is_managed):
+    chosen = _chosen(meshes, mesh_name, is_managed=options.config.is_managed)
+    for mesh in chosen:
         if force or confirm(f"Uninstall OSM {_title(mesh)}?"):
             failed |= _uninstall(cluster, mesh, ca_bundle_secret_name)
             if delete_namespace:
                 failed |= _delete_namespace(cluster, mesh.namespace)
+    if delete_namespace and not chosen and not options.config.is_managed:
+        failed |= _delete_namespace(cluster, options.osm_namespace)
     if cluster_wide and (force or _may_delete_definitions(meshes)):
         failed |= _delete_definitions(cluster)
     if failed:

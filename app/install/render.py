@@ -11,7 +11,6 @@ import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from app.install.preset import preset_mesh_config, preset_root_certificate
 from app.install.values import Image, Values
@@ -248,6 +247,8 @@ def _arguments(args: Iterable[str], installation: Installation) -> list[str]:
         "--ca-bundle-secret-name": osm.ca_bundle_secret_name,
         "--trust-domain": osm.trust_domain,
         "--osm-container-pull-policy": osm.image.pull_policy,
+        "--enable-reconciler": _switch(osm.enable_reconciler),
+        "--validate-traffic-target": _switch(installation.values.smi.validate_traffic_target),
     }
     options = dict(arg.partition("=")[::2] for arg in args)
     options |= {name: str(value) for name, value in given.items() if value is not None}
@@ -257,12 +258,10 @@ def _arguments(args: Iterable[str], installation: Installation) -> list[str]:
 def _environment(
     env: Iterable[RawObject], installation: Installation, default_image: str
 ) -> list[RawObject]:
-    values = installation.values
-    given: dict[str, Any] = {
-        "OSM_ENVOY_IMAGE": values.osm.sidecar_image,
-        "OSM_INIT_CONTAINER_IMAGE": _image(default_image, values.osm.image, "osm_sidecar_init"),
-        "OSM_ENABLE_RECONCILER": _switch(values.osm.enable_reconciler),
-        "OSM_VALIDATE_TRAFFIC_TARGET": _switch(values.smi.validate_traffic_target),
+    osm = installation.values.osm
+    given = {
+        "OSM_DEFAULT_ENVOY_IMAGE": osm.sidecar_image,
+        "OSM_DEFAULT_INIT_CONTAINER_IMAGE": _image(default_image, osm.image, "osm_sidecar_init"),
     }
     variables = {variable["name"]: variable for variable in env}
     for name, value in given.items():
