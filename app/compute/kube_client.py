@@ -22,6 +22,7 @@ from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 from kubernetes.stream.ws_client import PortForward, create_websocket, get_websocket_url
 from urllib3.connection import HTTPConnection
 from websocket import WebSocketBadStatusException, WebSocketException
+from yaml import YAMLError
 
 from app.compute.kube_answers import Answer, refusal
 from app.compute.kube_cluster import KubeCluster
@@ -86,19 +87,12 @@ class KubeClient(KubeCluster):
 
         Without a path: the files of KUBECONFIG, else ``~/.kube/config``. Raise ``SettingError``.
         """
-        configuration = Configuration()
         files = str(path or os.environ.get("KUBECONFIG") or "~/.kube/config")
         try:
-            loader = _kubeconfig(files, context)
-            loader.load_and_set(configuration)
-            chosen = loader.current_context["context"]
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+            configuration, namespace = _read_kubeconfig(files, context)
+        except (ConfigException, YAMLError, OSError, ValueError, LookupError, TypeError) as error:
             raise SettingError(f"kubeconfig {files}: {error}") from error
-        return cls(
-            configuration,
-            namespace=chosen.get("namespace") or "default",
-            timeout_seconds=timeout_seconds,
-        )
+        return cls(configuration, namespace=namespace, timeout_seconds=timeout_seconds)
 
     @property
     def host(self) -> str:
@@ -186,17 +180,30 @@ class KubeClient(KubeCluster):
         return next(iter(configuration.api_key.values()), None)
 
 
-def _kubeconfig(files: str, context: str | None) -> KubeConfigLoader:
-    """What the files say of the context; relative paths in them are relative to each file."""
+def _read_kubeconfig(files: str, context: str | None) -> tuple[Configuration, str]:
+    """Server and credentials of a context, and its namespace.
+
+    Relative paths in a file are relative to it; the first file that has a name counts.
+    """
     found = KubeConfigMerger(files)
     if found.config is None:
         raise ConfigException("there is no such file; name one with --kubeconfig or KUBECONFIG")
-    return KubeConfigLoader(
+    loader = KubeConfigLoader(
         config_dict=found.config,
         active_context=context,
         config_base_path=None,
         config_persister=found.save_changes,
     )
+    configuration = Configuration()
+    loader.load_and_set(configuration)
+    chosen = loader.current_context["context"]
+    user = found.config["users"].get_with_name(chosen.get("user"), safe=True)
+    # The library only logs what went wrong with a plugin, and would go on as nobody.
+    has_plugin = user is not None and "exec" in user["user"]
+    if has_plugin and not (configuration.api_key or configuration.cert_file):
+        command = user["user"]["exec"]["command"]
+        raise ConfigException(f"the plugin {command} gave no credentials; run it to see why")
+    return configuration, chosen.get("namespace") or "default"
 
 
 def _socket_options() -> list[tuple[int, int, int | bytes]]:

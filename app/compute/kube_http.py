@@ -22,6 +22,7 @@ from app.objects.meta import RawObject
 
 JSON = "application/json"
 _CONNECT_SECONDS = 5.0
+_SHORTEST_WAIT_SECONDS = 0.2
 _CHUNK = 64 * 1024
 _LONGEST_LINE = 8 * 1024 * 1024
 """Several times what an API server stores of one object."""
@@ -83,9 +84,10 @@ class KubeHttp:
         while True:
             left = max(0.1, deadline - time.monotonic())
             answer = self._read(self._open(question, timeout_seconds=left))
-            wait = answer.retry_after_seconds
-            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or wait is None:
+            asked = answer.retry_after_seconds
+            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or asked is None:
                 return answer
+            wait = max(_SHORTEST_WAIT_SECONDS, asked)
             if time.monotonic() + wait >= deadline:
                 return answer
             time.sleep(wait)
