@@ -28,6 +28,8 @@ class Part:
 
     module: str
     name: str = "app"
+    hidden: bool = False
+    """True for a second name, which help leaves out."""
 
 
 class SelfHostedGroup(TyperGroup):
@@ -93,4 +95,5 @@ def _command(name: str, part: Part) -> Any:
         alone.command(name)(found)
         command = get_command(alone)
     command.name = name
+    command.hidden = part.hidden or command.hidden
     return command

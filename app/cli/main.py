@@ -22,6 +22,9 @@ PARTS = {
     "service": Part("app.cli.inspect", "service_app"),
     "policy": Part("app.cli.inspect", "policy_app"),
     "install": Part("app.cli.install", "install"),
+    "uninstall": Part("app.cli.uninstall"),
+    "namespace": Part("app.cli.namespace"),
+    "ns": Part("app.cli.namespace", hidden=True),
     "inject": Part("app.cli.inject", "inject"),
     "version": Part("app.cli.version", "version"),
 }
@@ -31,6 +34,11 @@ app = typer.Typer(
     name="osm",
     cls=lazy_group(PARTS),
     help="Open Service Mesh, for Kubernetes and for one machine without a cluster.",
+    epilog=(
+        "Which mesh is asked: the admin API of --api or OSM_API; else the cluster of --kubeconfig, "
+        "--context or --osm-namespace; else the standalone mesh that is up on this machine; else "
+        "the cluster of your kubeconfig. --verbose says which it was."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,

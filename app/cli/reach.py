@@ -155,6 +155,11 @@ def open_admins(
     """Every ready replica, for what only one of them knows; at least one. Close them after use."""
     reach = reach_of(context, api)
     if isinstance(reach, Loopback):
+        if account is not None:
+            raise SettingError(
+                f"--as-service-account: only a cluster has ServiceAccounts, but {reach.url} is "
+                f"asked, since {reach.why}; name the cluster with --context or --kubeconfig"
+            )
         return (AdminClient(reach.url, token=reach.token),)
     return cluster_admins(open_cluster(context), options_of(context).osm_namespace, account)
 
@@ -163,11 +168,14 @@ def cluster_admins(
     access: Access, osm_namespace: str, account: str | None = None
 ) -> tuple[AdminClient, ...]:
     """A client per ready controller, sorted by Pod; tunnels open at the first request."""
-    pods = ready_controllers(
-        access.list("v1", "Pod", namespace=osm_namespace, labels=_CONTROLLERS), osm_namespace
-    )
+    pods = _controllers(access, osm_namespace)
     token = choose_token(access, osm_namespace, account)
     return tuple(_client(access, osm_namespace, pod, token) for pod in pods)
+
+
+def public_admin(access: Access, osm_namespace: str) -> AdminClient:
+    """A ready controller, asked without a token: for versions and health, which are open to all."""
+    return _client(access, osm_namespace, _controllers(access, osm_namespace)[0], "")
 
 
 def ready_controllers(pods: Iterable[RawObject], osm_namespace: str) -> list[str]:
@@ -216,6 +224,11 @@ def split_account(account: str) -> tuple[str, str]:
     if not (is_label(namespace) and is_name(name)):
         raise SettingError(f"--as-service-account: write NAMESPACE/NAME, not {account!r}")
     return namespace, name
+
+
+def _controllers(access: Access, osm_namespace: str) -> list[str]:
+    pods = access.list("v1", "Pod", namespace=osm_namespace, labels=_CONTROLLERS)
+    return ready_controllers(pods, osm_namespace)
 
 
 def _reason_for(account: str | None) -> str:

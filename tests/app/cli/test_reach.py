@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from fakes.tunnels import Asked, FakeAccess
+from typer.testing import CliRunner
 
 from app.cli.cluster import ClusterOptions, has_kubeconfig
 from app.cli.inspect import all_proxies
+from app.cli.main import app
 from app.cli.reach import (
     InCluster,
     Loopback,
@@ -19,6 +22,8 @@ from app.cli.reach import (
     choose,
     choose_token,
     cluster_admins,
+    open_admins,
+    public_admin,
 )
 from app.errors import (
     ForbiddenError,
@@ -28,6 +33,7 @@ from app.errors import (
     UnreachableError,
 )
 from app.objects.meta import RawObject
+from app.standalone.state import StateLock
 
 BARE = Machine(
     mesh_is_up=False,
@@ -86,6 +92,25 @@ def test_kubeconfig_is_found_at_home(tmp_path: Path) -> None:
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube" / "config").touch()
     assert has_kubeconfig({}, tmp_path)
+
+
+def test_the_mesh_that_is_up_is_asked_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OSM_API", "OSM_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OSM_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("OSM_API_PORT", "1")
+    lock = StateLock(tmp_path)
+    lock.take("osm")
+    try:
+        result = CliRunner().invoke(app, ["--verbose", "service", "list"])
+    finally:
+        lock.release()
+    told = f"asking http://127.0.0.1:1: a standalone mesh is up in {tmp_path}"
+    assert told in result.stderr.replace("\n", " ")
+    assert isinstance(result.exception, UnreachableError)
+    assert "does not answer at http://127.0.0.1:1" in str(result.exception)
 
 
 # Tokens
@@ -164,6 +189,29 @@ def test_ready_controllers_are_asked_with_the_token() -> None:
     headers = asked[0].headers
     assert (headers["authorization"], headers["host"]) == ("Bearer mine", "localhost:9091")
     assert access.opened[0].fileno() == -1
+
+
+def test_versions_are_asked_without_a_token() -> None:
+    def serve(request: Asked) -> tuple[int, bytes]:
+        return 200, json.dumps({"token": request.headers.get("authorization")}).encode()
+
+    access = FakeAccess(
+        pods=[controller("a")], serve={("a", 9091): serve}, token="mine", accounts={}
+    )
+    with public_admin(access, "osm-system") as client:
+        assert client.get("/version") == {"token": None}
+
+
+def test_a_machine_has_no_service_accounts() -> None:
+    made = typer.Typer()
+
+    @made.command()
+    def leaf(context: typer.Context) -> None:
+        open_admins(context, "http://127.0.0.1:1", "ns/robot")
+
+    result = CliRunner().invoke(made, [])
+    assert isinstance(result.exception, SettingError)
+    assert "only a cluster has ServiceAccounts, but http://127.0.0.1:1 is" in str(result.exception)
 
 
 @pytest.mark.parametrize(

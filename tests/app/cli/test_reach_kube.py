@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
 
 import pytest
-from kube_server import KubeServer
+from kube_server import ADMIN_TOKEN, KubeServer
 
 from app.cli.portforward import PodHttp, PodPort
 from app.cli.reach import choose_token, cluster_admins
@@ -53,15 +52,8 @@ def pod(kube: KubeServer, namespace: str, name: str) -> PodPort:
     return PodPort(namespace=namespace, pod=name, port=15000)
 
 
-def test_the_kubeconfigs_token_is_shown(kube: KubeServer, admin: KubeClient) -> None:
-    assert choose_token(admin, "osm-system", None) == kube_token(kube)
-
-
-def kube_token(kube: KubeServer) -> str:
-    import json
-
-    config = json.loads(Path(kube.kubeconfig()).read_text())
-    return str(config["users"][0]["user"]["token"])
+def test_the_kubeconfigs_token_is_shown(admin: KubeClient) -> None:
+    assert choose_token(admin, "osm-system", None) == ADMIN_TOKEN
 
 
 def test_a_token_is_requested_for_the_named_account(
@@ -113,6 +105,25 @@ def test_a_user_who_may_not_forward_ports_reads_which_right_is_missing(
     assert f"namespace {namespace}: your role there needs the verbs get and create of" in str(
         found.value
     )
+
+
+def test_a_user_with_the_documented_rights_may_forward_ports(
+    kube: KubeServer, admin: KubeClient, namespace: str
+) -> None:
+    target = pod(kube, namespace, "web")
+    user = stranger(kube, admin, namespace)
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    rules = [{"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["get", "create"]}]
+    kube.call("POST", f"{rbac}/roles", {"metadata": {"name": "forward"}, "rules": rules})
+    binding = {
+        "metadata": {"name": "forward"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "forward"},
+        "subjects": [{"kind": "ServiceAccount", "name": "stranger", "namespace": namespace}],
+    }
+    kube.call("POST", f"{rbac}/rolebindings", binding)
+    # There is no node to forward to: what the server says after it allowed the user.
+    with PodHttp(user, target) as http, pytest.raises(UnreachableError, match="host assigned"):
+        http.request("GET", "/ready")
 
 
 def test_a_pod_that_is_on_no_node_yet_is_told(
