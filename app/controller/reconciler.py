@@ -23,7 +23,7 @@ from app.ports import Cluster, Watching
 CHECK_SECONDS = 30.0
 """Between looks that no watch asked for."""
 _OURS = "app.kubernetes.io/name=openservicemesh.io"
-_RETRY_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 """After a repair, so that two who disagree do not fill the API server with writes."""
 TRUCE_SECONDS = 600.0
@@ -111,8 +111,7 @@ class Reconciler:
     def _run(self) -> None:
         failures = 0
         while True:
-            pause = _RETRY_SECONDS * 2**failures if failures else CHECK_SECONDS
-            self._wake.wait(min(pause, CHECK_SECONDS))
+            self._wake.wait(_pause_seconds(failures))
             if self._stopped.is_set():
                 return
             self._wake.clear()
@@ -180,3 +179,10 @@ class Reconciler:
             if problem:
                 self._problems[ref] = problem
             return problem != before
+
+
+def _pause_seconds(failures: int) -> float:
+    """Until the next look: longer with each failure in a row."""
+    if not failures:
+        return CHECK_SECONDS
+    return float(min(_RETRY_SECONDS * 2 ** min(failures - 1, 10), CHECK_SECONDS))
