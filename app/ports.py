@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from app.events import Event, ObjectEvent
 from app.objects.meta import ObjectKey, ObjectKind, ObjectRef, RawObject
@@ -35,6 +35,15 @@ class ObjectSource(Protocol):
 
     def stop(self) -> None:
         """No event is posted after this returns."""
+        ...
+
+
+@runtime_checkable
+class AgingSource(Protocol):
+    """A source that may fall behind what it reads from."""
+
+    def staleness_seconds(self) -> dict[str, float]:
+        """Since when nothing was heard of each kind, by its name."""
         ...
 
 

@@ -1,18 +1,24 @@
-"""GET /mesh, /config, /certificates: the mesh as a whole, its settings in force, who shows what."""
+"""GET /mesh, /config, /certificates, /sources, /injections: the mesh as a whole.
+
+Its settings in force, who shows which certificate, how fresh what is known is, and what became of
+Pods.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from app.api import schemas
 from app.certs.manager import CertificateRecord
 from app.certs.x509 import describe
+from app.controller.decisions import MOST_KEPT
 from app.deps import CurrentRuntime, CurrentSnapshot
 from app.objects.config import MeshConfigSpec
+from app.ports import AgingSource
 
 router = APIRouter(prefix="/api/v1", tags=["mesh"], responses=schemas.PROBLEMS)
 _UNITS = ((3600, "h"), (60, "m"), (1, "s"))
@@ -49,6 +55,42 @@ def list_certificates(runtime: CurrentRuntime) -> list[schemas.Certificate]:
     records = runtime.certificates()
     trusted = _sha256(runtime.trusted_roots()) if records else ""
     return [_certificate(record, trusted) for record in records]
+
+
+@router.get("/sources")
+def list_sources(runtime: CurrentRuntime) -> list[schemas.Source]:
+    """How fresh what is known of each kind is, sorted; empty where files are watched."""
+    source = runtime.compute.source
+    ages = source.staleness_seconds() if isinstance(source, AgingSource) else {}
+    return [
+        schemas.Source(kind=kind, stale_seconds=seconds) for kind, seconds in sorted(ages.items())
+    ]
+
+
+@router.get("/injections")
+def list_injections(
+    runtime: CurrentRuntime,
+    limit: Annotated[int, Query(ge=1, le=MOST_KEPT)] = 100,
+    namespace: str | None = None,
+) -> list[schemas.Injection]:
+    """What became of the Pods this replica was asked about lately, the newest first."""
+    found = [
+        decision
+        for decision in reversed(runtime.injector.recent())
+        if namespace in (None, decision.namespace)
+    ]
+    return [
+        schemas.Injection(
+            at=decision.at,
+            namespace=decision.namespace,
+            pod=decision.pod,
+            outcome=decision.outcome,
+            reason=decision.reason,
+            uuid=decision.uuid,
+            dry_run=decision.dry_run,
+        )
+        for decision in found[:limit]
+    ]
 
 
 def written(spec: MeshConfigSpec) -> dict[str, Any]:

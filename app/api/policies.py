@@ -1,4 +1,4 @@
-"""GET /services, /policies, /rejected: what the mesh knows and what is in force."""
+"""GET /services, /policies, /rejected, /conflicts: what the mesh knows and what is in force."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from fastapi import APIRouter
 from app.api import schemas
 from app.deps import CurrentRuntime, CurrentSnapshot
 from app.mesh import snapshot as mesh
+from app.objects.meta import ObjectKey
+from app.validate.conflicts import conflicts
 from xds.policy.http import HttpMatch
 
 router = APIRouter(prefix="/api/v1", tags=["policies"], responses=schemas.PROBLEMS)
@@ -43,6 +45,26 @@ def list_rejected(
         schemas.RejectedObject(where="configuration", field="", reason=text, code="E5007")
         for text in runtime.problems
     ]
+
+
+@router.get("/conflicts")
+def list_conflicts(
+    snapshot: CurrentSnapshot, namespace: str | None = None
+) -> list[schemas.Conflict]:
+    """Pairs of objects that claim the same, sorted; of one namespace, or of all."""
+    return [
+        schemas.Conflict(
+            first=_conflicting(found.first),
+            second=_conflicting(found.second),
+            over=found.over,
+            message=str(found),
+        )
+        for found in conflicts(snapshot, namespace)
+    ]
+
+
+def _conflicting(key: ObjectKey) -> schemas.ConflictingObject:
+    return schemas.ConflictingObject(kind=key.kind, namespace=key.namespace, name=key.name)
 
 
 def _service(view: mesh.ServiceView, endpoints: mesh.EndpointTable) -> schemas.Service:

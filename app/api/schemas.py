@@ -243,3 +243,44 @@ class ErrorCode(Answer):
     code: str
     name: str
     meaning: str
+
+
+class Injection(Answer):
+    """What became of a Pod that was asked about."""
+
+    at: datetime
+    namespace: str
+    pod: str
+    """Its name, or the prefix of the name it got followed by ``*``."""
+    outcome: str
+    """injected, skipped or refused."""
+    reason: str
+    uuid: str
+    """Of the sidecar; empty where there is none."""
+    dry_run: bool
+
+
+class ConflictingObject(Answer):
+    """One of two objects that claim the same."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class Conflict(Answer):
+    """Two objects of which only one can be in force."""
+
+    first: ConflictingObject
+    second: ConflictingObject
+    over: tuple[str, ...]
+    """What both claim."""
+    message: str
+
+
+class Source(Answer):
+    """How fresh what is known of a kind is."""
+
+    kind: str
+    stale_seconds: float
+    """Since when the API server was not heard of it; grows while it does not answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,6 +71,47 @@ def test_certificates_tell_all_but_the_key(api: TestClient) -> None:
     assert "ads.cluster.local" in ads["dns_names"]
     assert len({ads["sha256"], ads["chain_sha256"], ads["trusted_sha256"]}) == 3
     assert "PRIVATE" not in answer.text
+
+
+def test_injections_are_told_the_newest_first(api: TestClient, runtime: Runtime) -> None:
+    for name, namespace in (("old", "bookstore"), ("new", "bookstore"), ("far", "default")):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": f"{name}-"}}
+        pod["spec"] = {"hostNetwork": True, "containers": [{"name": "a", "image": "a"}]}
+        runtime.injector.inject(pod, namespace=namespace, dry_run=True)
+    query = "/api/v1/injections?namespace=bookstore"
+    (newest, older) = api.get(query).json()
+    assert (newest["pod"], older["pod"]) == ("new-*", "old-*")
+    assert (newest["outcome"], newest["dry_run"]) == ("skipped", True)
+    assert "network of its host" in newest["reason"]
+    assert [entry["pod"] for entry in api.get(f"{query}&limit=1").json()] == ["new-*"]
+    assert api.get("/api/v1/injections?limit=501").status_code == 422
+
+
+def test_sources_tell_how_fresh_they_are(api: TestClient, runtime: Runtime) -> None:
+    assert api.get("/api/v1/sources").json() == []
+    alone = runtime.compute
+    runtime.compute = replace(alone, source=_Stale())
+    found = api.get("/api/v1/sources").json()
+    runtime.compute = alone
+    assert found == [
+        {"kind": "Pod", "stale_seconds": 0.5},
+        {"kind": "Service", "stale_seconds": 70.0},
+    ]
+
+
+class _Stale:
+    """Implements ``ObjectSource`` and ``AgingSource``."""
+
+    def start(self, post: Any, kinds: Any) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def staleness_seconds(self) -> dict[str, float]:
+        return {"Service": 70.0, "Pod": 0.5}
+
+
+def test_no_conflict_is_told_where_there_is_none(api: TestClient) -> None:
+    assert api.get("/api/v1/conflicts?namespace=bookstore").json() == []
 
 
 def test_smi_versions_are_those_of_the_original(api: TestClient) -> None:
