@@ -119,7 +119,7 @@ def open_cluster(context: typer.Context) -> KubeClient:
     if (
         unnamed
         and IN_CLUSTER_VARIABLE in os.environ
-        and not has_kubeconfig(os.environ, Path.home())
+        and not has_kubeconfig(os.environ, home_folder())
     ):
         return KubeClient.in_cluster()
     return KubeClient.from_kubeconfig(options.kubeconfig, options.context)
@@ -129,7 +129,7 @@ def has_cluster(options: ClusterOptions) -> bool:
     """True when the options or this machine show a cluster; it may be unreachable still."""
     return (
         options.named
-        or has_kubeconfig(os.environ, Path.home())
+        or has_kubeconfig(os.environ, home_folder())
         or IN_CLUSTER_VARIABLE in os.environ
     )
 
@@ -141,9 +141,17 @@ def has_kubeconfig(environment: Mapping[str, str], home: Path) -> bool:
     return any(path.is_file() for path in paths)
 
 
+def home_folder() -> Path:
+    """The user's own folder; the root where the user has none, as in a container."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def config_path() -> Path:
     """Where the config file is, if there is one."""
-    return Path(os.environ.get(CONFIG_VARIABLE) or Path.home() / ".osm" / "config.yaml")
+    return Path(os.environ.get(CONFIG_VARIABLE) or home_folder() / ".osm" / "config.yaml")
 
 
 def read_config() -> CliConfig:
