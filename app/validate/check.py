@@ -84,11 +84,12 @@ def check(
     context = Context(snapshot=snapshot, osm_namespace=osm_namespace)
     if operation is Operation.DELETE:
         return verdict(_deletion(old, context))
-    raw = new if isinstance(new, Mapping) else {}
+    raw = new or {}
     kind = _kind_of(raw)
     if kind is None:
         return verdict([_unknown(raw)])
-    if (raw.get("metadata") or {}).get("deletionTimestamp"):
+    metadata = raw.get("metadata")
+    if isinstance(metadata, Mapping) and metadata.get("deletionTimestamp"):
         return Verdict()  # it is on its way out: whoever finalises it must be able to
     return verdict(_remarks(raw, old, kind, context))
 

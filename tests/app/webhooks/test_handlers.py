@@ -38,9 +38,13 @@ def inject(pod: RawObject, *, namespace: str, dry_run: bool) -> Injected | Skip:
     return Injected(pod=planned.pod, patch=diff(pod, planned.pod))
 
 
-def client(answered: list[bool], injector: handlers.PodInjector = inject) -> TestClient:
+def counting(answered: list[tuple[str, bool]]) -> handlers.Answered:
+    return lambda kind, is_allowed: answered.append((kind, is_allowed))
+
+
+def client(answered: list[tuple[str, bool]], injector: handlers.PodInjector = inject) -> TestClient:
     app = FastAPI()
-    app.include_router(handlers.mutation_router(injector, answered.append))
+    app.include_router(handlers.mutation_router(injector, counting(answered)))
     return TestClient(app)
 
 
@@ -55,22 +59,22 @@ def review(raw: Any, **request: Any) -> bytes:
 
 
 def test_pod_gets_a_patch_that_leads_to_the_injected_pod() -> None:
-    answered: list[bool] = []
+    answered: list[tuple[str, bool]] = []
     raw = pod(container(futureField={"kept": [1, None]}))
     answer = client(answered).post(PATH, content=review(raw), headers=JSON)
     response = answer.json()["response"]
     assert (answer.status_code, response["uid"], response["allowed"]) == (200, "u-1", True)
     patched = jsonpatch.apply_patch(copy.deepcopy(raw), json.loads(b64decode(response["patch"])))
     assert patched == injected(raw).pod
-    assert answered == [True]
+    assert answered == [("Pod", True)]
 
 
 def test_pod_that_is_skipped_has_no_patch() -> None:
-    answered: list[bool] = []
+    answered: list[tuple[str, bool]] = []
     body = review(pod(spec={"hostNetwork": True}))
     answer = client(answered).post(PATH, content=body, headers=JSON)
     assert answer.json()["response"] == {"uid": "u-1", "allowed": True}
-    assert answered == [True]
+    assert answered == [("Pod", True)]
 
 
 def raising(error: Exception) -> handlers.PodInjector:
@@ -96,13 +100,13 @@ def raising(error: Exception) -> handlers.PodInjector:
     ],
 )
 def test_error_of_the_injector_refuses_the_pod_in_words(error: Exception, message: str) -> None:
-    answered: list[bool] = []
+    answered: list[tuple[str, bool]] = []
     answer = client(answered, raising(error)).post(PATH, content=review(pod()), headers=JSON)
     assert (answer.status_code, answer.json()["response"]) == (
         200,
         {"uid": "u-1", "allowed": False, "status": {"message": message, "code": 400}},
     )
-    assert answered == [False]
+    assert answered == [("Pod", False)]
 
 
 @pytest.mark.parametrize(
@@ -128,16 +132,16 @@ def test_error_of_the_injector_refuses_the_pod_in_words(error: Exception, messag
 def test_request_that_cannot_hold_a_review_is_an_http_error(
     body: bytes, headers: dict[str, str], status: int, text: str
 ) -> None:
-    answered: list[bool] = []
+    answered: list[tuple[str, bool]] = []
     answer = client(answered).post(PATH, content=body, headers=headers)
     assert (answer.status_code, answer.text, answered) == (status, text, [])
 
 
 def test_unreadable_review_is_refused_and_counted() -> None:
-    answered: list[bool] = []
+    answered: list[tuple[str, bool]] = []
     answer = client(answered).post(PATH, content=b"{", headers=JSON)
     assert (answer.status_code, answer.json()["response"]["allowed"]) == (200, False)
-    assert answered == [False]
+    assert answered == [("Pod", False)]
 
 
 def ask(receive: Callable[[], Any], **router: float) -> tuple[int, bytes]:

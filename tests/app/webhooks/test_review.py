@@ -14,13 +14,16 @@ from injections import pod
 from app.webhooks.review import (
     MAX_BODY_BYTES,
     MAX_DEPTH,
+    MAX_VALUES,
     Allowed,
     HttpRefusal,
     PodReview,
     Refused,
+    Review,
     check_content_type,
     decode,
     encode,
+    pod_of,
 )
 
 
@@ -30,6 +33,12 @@ def review(**request: Any) -> dict[str, Any]:
         "kind": "AdmissionReview",
         "request": {"uid": "u-1", "namespace": "shop", "object": pod(), **request},
     }
+
+
+def question(content: Any) -> PodReview | HttpRefusal | Refused:
+    """What the injection webhook makes of a body."""
+    found = decode(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return pod_of(found) if isinstance(found, Review) else found
 
 
 def nested(levels: int) -> Any:
@@ -79,22 +88,31 @@ def test_other_content_is_refused(content_type: str | None, named: str) -> None:
     ],
 )
 def test_question_is_read(request_fields: Any, namespace: str, is_dry_run: bool) -> None:
-    body = json.dumps(review(**request_fields)).encode()
-    assert decode(body) == PodReview(
+    assert question(review(**request_fields)) == PodReview(
         uid="u-1", namespace=namespace, pod=pod(), is_dry_run=is_dry_run
     )
 
 
+def test_question_about_any_object_has_both_forms_of_it() -> None:
+    content = review(operation="UPDATE", object={"kind": "X"}, oldObject=[1], namespace=None)
+    assert decode(json.dumps(content).encode()) == Review(
+        uid="u-1",
+        operation="UPDATE",
+        namespace="",
+        object={"kind": "X"},
+        old_object=[1],
+        is_dry_run=False,
+    )
+
+
 def test_namespace_of_the_pod_is_the_second_choice() -> None:
-    body = json.dumps(review(namespace=None, object=pod(namespace="own"))).encode()
-    found = decode(body)
+    found = question(review(namespace=None, object=pod(namespace="own")))
     assert isinstance(found, PodReview)
     assert found.namespace == "own"
 
 
 def test_pod_without_metadata_is_for_the_injector_to_judge() -> None:
-    body = json.dumps(review(namespace="", object={"kind": "Pod"})).encode()
-    assert decode(body) == PodReview(
+    assert question(review(namespace="", object={"kind": "Pod"})) == PodReview(
         uid="u-1", namespace="default", pod={"kind": "Pod"}, is_dry_run=False
     )
 
@@ -128,6 +146,20 @@ def test_body_that_cannot_hold_a_review_is_an_http_error(body: bytes, refusal: H
         pytest.param(b"NaN", "", "E6103", "the admission body is not JSON: NaN", id="nan"),
         pytest.param(b"[" * 100_000, "", "E6103", "the admission body is not JSON", id="abyss"),
         pytest.param(b"9" * 5000, "", "E6103", "the admission body is not JSON", id="huge-number"),
+        pytest.param(
+            b'{"a": 1, "b": 2, "a": 3}',
+            "",
+            "E6103",
+            "the admission body is not JSON: the key 'a' is written twice",
+            id="duplicate-key",
+        ),
+        pytest.param(
+            [0] * (MAX_VALUES + 1),
+            "",
+            "E6103",
+            f"the admission body has more than {MAX_VALUES} values",
+            id="too-many-values",
+        ),
         pytest.param([], "", "E6103", "the admission body is not an AdmissionReview", id="list"),
         pytest.param(
             {**review(), "kind": "Pod"},
@@ -187,23 +219,38 @@ def test_body_that_cannot_hold_a_review_is_an_http_error(body: bytes, refusal: H
 def test_what_is_no_review_of_a_pod_is_refused_in_words(
     content: Any, uid: str, code: str, message: str
 ) -> None:
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    refused = decode(body)
+    refused = question(content)
     assert isinstance(refused, Refused)
     assert (refused.uid, refused.code) == (uid, code)
     assert refused.message.startswith(message)
 
 
 def test_refusal_carries_uid_and_message() -> None:
-    assert json.loads(encode(Refused(uid="u-1", message="no: \ud800", code="E6108"))) == {
+    refused = Refused(uid="u-1", message="no:\n\ud800", code="E6108", warnings=("a\tb",))
+    assert json.loads(encode(refused)) == {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "response": {
             "uid": "u-1",
             "allowed": False,
-            "status": {"message": "no: \ud800", "code": 400},
+            "warnings": ["a\ufffdb"],
+            "status": {"message": "no:\ufffd\ufffd", "code": 400},
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "answered"),
+    [
+        pytest.param("admission.k8s.io/v1beta1", "admission.k8s.io/v1beta1", id="old"),
+        pytest.param("admission.k8s.io/v9", "admission.k8s.io/v1", id="unknown"),
+        pytest.param(["x"], "admission.k8s.io/v1", id="no-text"),
+    ],
+)
+def test_other_version_is_refused_in_one_that_its_author_reads(written: Any, answered: str) -> None:
+    refused = question({**review(), "apiVersion": written})
+    assert isinstance(refused, Refused)
+    assert json.loads(encode(refused))["apiVersion"] == answered
 
 
 @pytest.mark.parametrize("patch", [None, []], ids=["skipped", "nothing-to-change"])
@@ -224,4 +271,4 @@ def test_patch_is_base64_of_json() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_decoded_to_a_value(body: bytes) -> None:
-    assert isinstance(decode(body), PodReview | HttpRefusal | Refused)
+    assert isinstance(question(body), PodReview | HttpRefusal | Refused)
