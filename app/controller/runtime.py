@@ -19,11 +19,13 @@ from app.certs.manager import CertificateRecord, Certificates
 from app.controller.certification import Certification
 from app.controller.decisions import DecisionLog
 from app.controller.injector import InjectionScope, Injector
+from app.controller.jobs import PeriodicJobs
 from app.controller.loop import WATCHED_KINDS, MeshLoop, Pace
 from app.controller.observer import StreamObserver
 from app.controller.publish import CurrentConfig, Publisher
 from app.controller.readiness import Readiness, Registration, Step
 from app.controller.report import SnapshotReport
+from app.controller.secrets import BootstrapSecrets
 from app.controller.serving import (
     ServingCertificates,
     Webhook,
@@ -31,9 +33,8 @@ from app.controller.serving import (
     ads_name,
     service_name,
 )
-from app.controller.upkeep import Upkeep
 from app.errors import UnreachableError
-from app.events import Event
+from app.events import Event, ObjectEvent
 from app.inject.plan import InjectionOptions
 from app.mesh.refresh import LiveMesh, MeshScope
 from app.mesh.snapshot import MeshSnapshot
@@ -105,7 +106,14 @@ class Runtime:
         )
         self._loop = self._new_loop()
         self._server: AdsServer | None = None
-        self._upkeep: Upkeep | None = None
+        self._secrets = BootstrapSecrets(self.metrics)
+        self._jobs = PeriodicJobs(
+            settings,
+            compute,
+            self._clock,
+            secrets=self._secrets,
+            pod_name=self._platform.pod_name,
+        )
         self._injector: Injector | None = None
         self._ads_port: int | None = None
         self._ready = Readiness()
@@ -167,6 +175,10 @@ class Runtime:
         """Why proxies and webhooks are not served yet; empty when they are."""
         return self._ready.missing()
 
+    def holds_lease(self) -> bool:
+        """True while the periodic jobs of the mesh are this replica's; always on one machine."""
+        return self._jobs.held
+
     def webhook_identity(self, webhook: Webhook) -> WebhookIdentity:
         """What the webhook's TLS listener shows from now on; ``UnreachableError`` without one."""
         return self._started_serving().webhook_identity(webhook)
@@ -205,7 +217,7 @@ class Runtime:
         self._ready.done(Step.CERTIFICATES)
         self._ads_port = self._serve_ads(self._started_serving())
         self._injector = self._new_injector(certificates, self._ads_port)
-        self._upkeep = self._start_upkeep(certificates)
+        self._jobs.start(certificates, lambda: self.snapshot)
         self._ready.done(Step.ADS)
         self._log.info("control plane started", ads_port=self._ads_port)
 
@@ -239,16 +251,19 @@ class Runtime:
         if self._injector is not None:
             self._injector.stop()
         self._certification.stop()
-        if self._upkeep is not None:
-            self._upkeep.stop()
+        self._jobs.stop()
         self._ready.end("the control plane has stopped")
 
     def _post(self, event: Event) -> None:
         self._loop.post(event)
 
+    def _receive(self, event: ObjectEvent) -> None:
+        if not self._secrets.take(event):
+            self._loop.post(event)
+
     def _read_objects(self, timeout_seconds: float) -> None:
         self._loop.start()
-        self.compute.source.start(self._post, WATCHED_KINDS | {ObjectKind.SECRET})
+        self.compute.source.start(self._receive, WATCHED_KINDS | {ObjectKind.SECRET})
         if not self._loop.synced.wait(timeout_seconds):
             missing = ", ".join(self._loop.waiting_for())
             raise UnreachableError(f"objects not read after {timeout_seconds:g} s: {missing}")
@@ -327,13 +342,6 @@ class Runtime:
             ),
             decisions=DecisionLog(self._clock, self.metrics),
         )
-
-    def _start_upkeep(self, certificates: Certificates) -> Upkeep:
-        upkeep = Upkeep(
-            certificates, self.compute.writer, self._clock, snapshot=lambda: self.snapshot
-        )
-        upkeep.start()
-        return upkeep
 
     def _watch_metrics(self) -> None:
         self.metrics.version.labels(self.product_version, "", "").set(1)

@@ -1,130 +1,85 @@
-"""What must be done again and again: sidecars get new xDS client certificates before theirs end.
+"""What must be done again and again: one thread that does the jobs of a mesh when they are due.
 
-Every few seconds it looks for Pods whose bootstrap Secret is due, by its annotations alone, and
-replaces the Secret's certificate; whoever mounts the Secret rewrites the files, and Envoy reloads
-them. Specification: data-plane 1.5 and 2.8; kubernetes-surface 3.4.
+Of several replicas only the holder of the Lease works, so that nothing is done twice. Built by
+``Runtime``; the jobs are in ``renewal``, ``ownership`` and ``orphans``. Specification:
+kubernetes-surface 6.5; data-plane 1.5 and 2.8.
 """
 
 from __future__ import annotations
 
-import random
 import threading
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from app import logs
-from app.certs.manager import ISSUER_ID, Certificates, sidecar_renewal_time
-from app.controller.injector import issue_credentials
 from app.errors import CertificateError
-from app.inject.secret import (
-    EXPIRY_ANNOTATION,
-    SIGNING_ISSUER_ANNOTATION,
-    VALIDATING_ISSUER_ANNOTATION,
-    bootstrap_key,
-    renewal,
-)
-from app.mesh.snapshot import MeshPod, MeshSnapshot
-from app.objects.meta import ObjectKey, RawObject
-from app.objects.patch import merge_patch
-from app.ports import Clock, ObjectWriter
-from xds.policy.identity import ProxyId
 
 SCAN_SECONDS = 5.0
-_LOOK_AGAIN = timedelta(minutes=1)
-"""After a Secret was missing, or could not be renewed."""
+_CALM_SECONDS = 0.2
+"""Least time between two scans: what comes together is seen to together."""
+
+
+class Job(Protocol):
+    """One thing that must be done again and again."""
+
+    def step(self, go_on: Callable[[], bool]) -> bool:
+        """What is due is done, or a part of it: True when there is more.
+
+        Stops soon once ``go_on`` says False.
+        """
+        ...
 
 
 class Upkeep:
-    """Renews the bootstrap Secrets of running Pods."""
+    """Does the jobs. ``wake`` may be called from any thread."""
 
     def __init__(
         self,
-        certificates: Certificates,
-        writer: ObjectWriter,
-        clock: Clock,
+        jobs: Sequence[Job],
         *,
-        snapshot: Callable[[], MeshSnapshot | None],
-        jitter: Callable[[], float] = random.random,
+        is_ours: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._certificates = certificates
-        self._writer = writer
-        self._clock = clock
-        self._snapshot = snapshot
-        self._jitter = jitter
+        """``is_ours`` tells whether this replica has to work; it must be quick."""
+        self._jobs = tuple(jobs)
+        self._is_ours = is_ours
         self._log = logs.logger("upkeep")
-        self._due: dict[str, datetime] = {}
         self._stopped = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
     def start(self) -> None:
-        """Secrets are renewed by themselves from now on."""
+        """The jobs are done by themselves from now on."""
         self._thread.start()
 
     def stop(self) -> None:
         """The thread has ended; safe to call when it was never started."""
         self._stopped.set()
+        self._woken.set()
         if self._thread.ident is not None:
             self._thread.join()
 
+    def wake(self) -> None:
+        """There is something to do; it is looked at soon."""
+        self._woken.set()
+
     def step(self) -> None:
-        """One scan: what was due is renewed, or looked at again in a minute."""
-        snapshot = self._snapshot()
-        pods = {} if snapshot is None else snapshot.workloads.pods
-        self._due = {uuid: due for uuid, due in self._due.items() if uuid in pods}
-        for uuid, pod in sorted(pods.items()):
-            if self._stopped.is_set():
+        """One scan: each job has done what is due; none holds up another."""
+        for job in self._jobs:
+            if not self._goes_on():
                 return
             try:
-                self._see_to(pod)
-            except Exception as error:  # one Pod's Secret must not hold up the others
+                if job.step(self._goes_on):
+                    self.wake()
+            except Exception as error:  # one job must not stop the others
                 code = getattr(error, "code", CertificateError.code)
-                self._log.exception("bootstrap Secret not renewed", uuid=uuid, error_code=code)
-                self._due[uuid] = self._clock.now() + _LOOK_AGAIN
+                self._log.exception("a periodic job failed", error_code=code)
+
+    def _goes_on(self) -> bool:
+        return not self._stopped.is_set() and self._is_ours()
 
     def _run(self) -> None:
-        while not self._stopped.wait(SCAN_SECONDS):
+        while not self._stopped.is_set():
+            self._woken.wait(SCAN_SECONDS)
+            self._woken.clear()
             self.step()
-
-    def _see_to(self, pod: MeshPod) -> None:
-        """The Pod's Secret is not due now; Secrets are read at first sight and when due only."""
-        now = self._clock.now()
-        if self._due.get(pod.uuid, now) > now:
-            return
-        key = bootstrap_key(pod.namespace, pod.uuid)
-        raw = self._writer.read(key)
-        if raw is None:
-            self._due[pod.uuid] = now + _LOOK_AGAIN
-            return
-        due = self._due_time(raw)
-        if due <= now:
-            due = self._renew(pod, key, raw)
-        self._due[pod.uuid] = due
-
-    def _renew(self, pod: MeshPod, key: ObjectKey, raw: RawObject) -> datetime:
-        """The Secret has a new certificate; its next due time."""
-        credentials = issue_credentials(
-            self._certificates, ProxyId(uuid=pod.uuid, identity=pod.identity)
-        )
-        self._writer.replace(merge_patch(raw, renewal(credentials)))
-        self._log.info("sidecar certificate renewed", secret=str(key))
-        return sidecar_renewal_time(credentials.expires, jitter=self._jitter())
-
-    def _due_time(self, secret: RawObject) -> datetime:
-        """When the Secret must be renewed; long ago where its annotations do not say so."""
-        annotations: Mapping[str, str] = (secret.get("metadata") or {}).get("annotations") or {}
-        ids = {
-            annotations.get(SIGNING_ISSUER_ANNOTATION),
-            annotations.get(VALIDATING_ISSUER_ANNOTATION),
-        }
-        expires = _parse_time(annotations.get(EXPIRY_ANNOTATION, ""))
-        if expires is None or ids != {ISSUER_ID}:
-            return datetime.min.replace(tzinfo=UTC)
-        return sidecar_renewal_time(expires, jitter=self._jitter())
-
-
-def _parse_time(text: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else None
+            self._stopped.wait(_CALM_SECONDS)
