@@ -365,7 +365,7 @@ def test_new_server_certificate_is_offered_without_a_restart(world: World, tmp_p
     buyer = world.run("buyer")
     before = offered_certificate(world, buyer, tmp_path)
     assert offered_certificate(world, buyer, tmp_path) == before
-    certificates = world.runtime._certificates
+    certificates = world.runtime._certification.certificates
     assert certificates is not None
     certificates.hold("ads", dns_names=("ads.cluster.local",))
     assert offered_certificate(world, buyer, tmp_path) != before
