@@ -19,7 +19,6 @@ from uuid import uuid4
 
 from app.certs.manager import ISSUER_ID, Certificates
 from app.controller.decisions import Asked, Decision, DecisionLog, Outcome
-from app.controller.reading import TimedReader
 from app.errors import InjectionError, NamespaceInjectionError
 from app.inject.decide import Inject, Skip, decide, read_namespace
 from app.inject.plan import Injected, InjectionOptions, NewSidecar, diff, plan
@@ -56,9 +55,9 @@ class Injector:
         decisions: DecisionLog,
         new_uuid: Callable[[], str] = lambda: str(uuid4()),
     ) -> None:
+        """``writer`` reads within a deadline of its own: the API server waits 10 s in all."""
         self._certificates = certificates
         self._writer = writer
-        self._reader = TimedReader(writer.read)
         self._snapshot = snapshot
         self._scope = scope
         self._decisions = decisions
@@ -84,10 +83,6 @@ class Injector:
     def recent(self) -> tuple[Decision, ...]:
         """What became of the Pods that were asked about lately, the newest last."""
         return self._decisions.recent()
-
-    def stop(self) -> None:
-        """Nothing is read any more; a review that comes now is refused."""
-        self._reader.stop()
 
     def _inject(self, asked: Asked, decision: Inject) -> Injected:
         config = self._config(self._current())
@@ -156,7 +151,7 @@ class Injector:
 
     def _read(self, key: ObjectKey) -> RawObject | None:
         try:
-            return self._reader.read(key)
+            return self._writer.read(key)
         except MeshError as error:
             raise InjectionError(f"{key} cannot be read now; try again ({error})") from error
 

@@ -248,8 +248,6 @@ class Runtime:
             self._server.stop()
         self.compute.source.stop()
         self._loop.stop()
-        if self._injector is not None:
-            self._injector.stop()
         self._certification.stop()
         self._jobs.stop()
         self._ready.end("the control plane has stopped")

@@ -213,13 +213,6 @@ def test_decisions_are_kept_and_counted() -> None:
     assert [desk.metrics.injections.get(str(one)) for one in Outcome] == [1, 1, 1]
 
 
-def test_nothing_is_read_after_the_end() -> None:
-    desk = Desk()
-    desk.injector.stop()
-    with pytest.raises(InjectionError, match="control plane is stopping"):
-        desk.inject()
-
-
 def test_namespace_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(InjectionError, match="namespace shop not found"):
         Desk().inject()
