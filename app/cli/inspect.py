@@ -14,7 +14,7 @@ from app.cli.client import AdminClient
 from app.cli.envoy import get_proxy, set_proxy
 from app.cli.output import Output, OutputFormat, console, emit_json, emit_rows, warn
 from app.cli.reach import Api, AsServiceAccount, open_admin, open_admins
-from app.errors import UnreachableError
+from app.errors import AppError, NotFoundError, UnreachableError
 
 proxy_app = typer.Typer(help="Connected sidecars, and what each answers.", no_args_is_help=True)
 service_app = typer.Typer(help="Services of the mesh.", no_args_is_help=True)
@@ -47,16 +47,17 @@ def list_proxies(
 def all_proxies(controllers: Iterable[AdminClient]) -> list[dict[str, Any]]:
     """Proxies of all replicas, sorted: each knows those that are connected to it.
 
-    A replica that does not answer is left out with a warning, unless none does: then
-    ``UnreachableError``.
+    A replica that does not answer is left out with a warning, unless none does: then its error is
+    raised.
     """
     newest: dict[str, dict[str, Any]] = {}
-    answered, last = False, UnreachableError("there is no controller")
+    answered = False
+    last: AppError = UnreachableError("there is no controller")
     for controller in controllers:
         with controller:
             try:
                 proxies = controller.get("/api/v1/proxies")
-            except UnreachableError as error:
+            except (UnreachableError, NotFoundError) as error:  # its Pod may have just ended
                 last = error
                 warn(f"{error}; proxies connected there are missing below")
                 continue

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fakes.tunnels import Asked, FakeAccess
+from typer.testing import CliRunner
 
-from app.cli.envoy import admin_path, check_pod, through_tunnel
+from app.cli.client import AdminClient
+from app.cli.envoy import admin_path, check_pod, through_api, through_tunnel
+from app.cli.main import app
 from app.cli.portforward import PodPort
 from app.errors import NotFoundError, SettingError, UnreachableError
 from app.objects.meta import RawObject
@@ -92,3 +100,66 @@ def test_envoys_refusal_is_an_error_in_its_words() -> None:
     )
     with pytest.raises(UnreachableError, match=r"answers 405 to GET /quitquitquit: Method Not All"):
         through_tunnel(access, "GET", "/quitquitquit", target=TARGET)
+
+
+# On one machine
+
+
+class Api:
+    """An admin API that knows one proxy."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def client(self) -> AdminClient:
+        return AdminClient("http://127.0.0.1:9091", transport=httpx2.MockTransport(self.answer))
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        path = request.url.raw_path.decode()
+        self.asked.append(f"{request.method} {path}")
+        if path == "/api/v1/proxies":
+            return httpx2.Response(200, json=[{"uuid": UUID, "namespace": "shop", "pod": "web"}])
+        return httpx2.Response(200, text="stats\n")
+
+
+def test_on_one_machine_the_api_hands_through() -> None:
+    api = Api()
+    found = through_api(api.client(), "GET", "/stats?filter=a", namespace="shop", pod="web")
+    assert found == "stats\n"
+    assert api.asked[1:] == [f"GET /api/v1/proxies/{UUID}/envoy/stats?filter=a"]
+
+
+def test_on_one_machine_a_pod_without_proxy_is_told_with_those_there_are() -> None:
+    with pytest.raises(NotFoundError, match="shop/db has no connected proxy; connected: shop/web"):
+        through_api(Api().client(), "GET", "/stats", namespace="shop", pod="db")
+
+
+def test_on_one_machine_changes_have_another_way() -> None:
+    api = Api()
+    with pytest.raises(SettingError, match="osm standalone exec shop/web -c envoy -- curl -X POST"):
+        through_api(api.client(), "POST", "/reset_counters", namespace="shop", pod="web")
+    assert api.asked == []
+
+
+def test_the_answer_is_written_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = socket.create_server(("127.0.0.1", 0))
+    body = json.dumps([{"uuid": UUID, "namespace": "shop", "pod": "web"}]).encode()
+    answers = [body, b"LIVE"]
+
+    def serve() -> None:
+        for content in answers:
+            link, _ = served.accept()
+            with link:
+                link.recv(65536)
+                head = f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {len(content)}"
+                link.sendall(f"{head}\r\n\r\n".encode() + content)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    monkeypatch.setenv("OSM_API", f"http://127.0.0.1:{served.getsockname()[1]}")
+    target = tmp_path / "ready.txt"
+    words = ["proxy", "get", "ready", "web", "-n", "shop", "-p", "15000", "-f", str(target)]
+    with served:
+        result = CliRunner().invoke(app, words)
+        thread.join(10)
+    assert (result.exit_code, result.output, target.read_text()) == (0, "", "LIVE")
