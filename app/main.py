@@ -32,7 +32,9 @@ from app.inject.decide import Skip
 from app.inject.plan import Injected
 from app.metrics import Metrics
 from app.objects.meta import RawObject
-from app.webhooks.handlers import mutation_router
+from app.validate.check import Operation, check
+from app.validate.verdict import Verdict
+from app.webhooks.handlers import mutation_router, validation_router
 from app.webhooks.review import MAX_BODY_BYTES
 
 _API_REQUESTS = 16
@@ -73,6 +75,16 @@ def create_injection(runtime: Runtime, budget: BodyBudget) -> FastAPI:
     return _admission(runtime, budget, mutation_router(inject, _counted(runtime.metrics)))
 
 
+def create_validation(runtime: Runtime, budget: BodyBudget) -> FastAPI:
+    """What the API server asks before it stores an object of the mesh; nothing else."""
+
+    def validate(new: RawObject | None, old: RawObject | None, operation: Operation) -> Verdict:
+        namespace = runtime.settings.osm_namespace
+        return check(new, old, operation, snapshot=runtime.snapshot, osm_namespace=namespace)
+
+    return _admission(runtime, budget, validation_router(validate, _counted(runtime.metrics)))
+
+
 def create_debug(runtime: Runtime) -> FastAPI:
     """The pages of the debug server, without authentication; nothing else."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
@@ -95,9 +107,9 @@ def _admission(runtime: Runtime, budget: BodyBudget, router: APIRouter) -> FastA
     return app
 
 
-def _counted(metrics: Metrics) -> Callable[[bool], None]:
-    def answered(is_allowed: bool) -> None:  # noqa: FBT001 the shape that webhooks ask for
-        metrics.admissions.inc("Pod", str(is_allowed).lower())
+def _counted(metrics: Metrics) -> Callable[[str, bool], None]:
+    def answered(kind: str, is_allowed: bool) -> None:  # noqa: FBT001 as webhooks call it
+        metrics.admissions.inc(kind, str(is_allowed).lower())
 
     return answered
 

@@ -7,14 +7,32 @@ page.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+def _duration(value: object) -> object:
+    """``500ms``, ``5s``, ``1m``, or a bare number of seconds; other forms are left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    number = value.rstrip("ms")
+    factor = _UNITS.get(value[len(number) :] or "s")
+    with suppress(ValueError, OverflowError):
+        return value if factor is None else timedelta(seconds=float(number) * factor)
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class Settings(BaseSettings):
@@ -85,7 +103,7 @@ class Settings(BaseSettings):
     ads_port: int = Field(15128, description="Port of the ADS listener; 0 takes a free one.")
     api_host: str = Field("127.0.0.1", description="Address of health, metrics and the admin API.")
     api_port: int = Field(9091, description="Port of health, metrics and the admin API.")
-    shutdown_delay: timedelta = Field(
+    shutdown_delay: Duration = Field(
         timedelta(seconds=5),
         ge=timedelta(0),
         le=timedelta(seconds=60),
@@ -96,11 +114,11 @@ class Settings(BaseSettings):
     stream_pool_size: int = Field(
         1100, description="Concurrent xDS streams; one more is refused with RESOURCE_EXHAUSTED."
     )
-    quiet_time: timedelta = Field(
+    quiet_time: Duration = Field(
         timedelta(milliseconds=50),
         description="Pause in object changes before they apply.",
     )
-    longest_wait: timedelta = Field(
+    longest_wait: Duration = Field(
         timedelta(seconds=1), description="How long object changes may be held back at most."
     )
 

@@ -25,6 +25,7 @@ PARTS = {
     "uninstall": Part("app.cli.uninstall"),
     "namespace": Part("app.cli.namespace"),
     "ns": Part("app.cli.namespace", hidden=True),
+    "controller": Part("app.cli.controller"),
     "inject": Part("app.cli.inject", "inject"),
     "version": Part("app.cli.version", "version"),
 }
