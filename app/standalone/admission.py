@@ -1,8 +1,9 @@
 """Whether an object of a file is taken, and in which form; pure but for the addresses it is given.
 
 ``compute.local`` asks for each document, as the API server of a cluster would ask its own
-validation. Objects of the mesh are decoded by ``objects.scheme``; workloads are checked against
-what one machine can run. A Service gets its ClusterIP here, so that nobody ever sees it without.
+validation. Objects of the mesh are decoded by ``objects.scheme`` and judged by the rules of the
+webhook, as far as these look at one object alone; workloads are checked against what one machine
+can run. A Service gets its ClusterIP here, so that nobody ever sees it without.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import ValidationError
 
 from app.compute.declared import Admitted
+from app.errors import ExclusionError
+from app.inject.iptables import redirection
 from app.inject.pod import ENVOY_UID
 from app.objects import scheme
+from app.objects.config import MeshConfigSpec
 from app.objects.core import Service
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected, is_label
 from app.standalone.specs import (
@@ -33,6 +37,7 @@ from app.standalone.specs import (
     Workload,
     pod_spec,
 )
+from app.validate.check import VALIDATED, Operation, check
 
 CODE = scheme.CODE
 FIELD_PATHS = (
@@ -96,7 +101,15 @@ class Admission:
             return _answer(raw, where, [("metadata.name", reason)])
         if isinstance(found, Service) and _wants_address(raw, found):
             return self._service(raw, key, where)
-        return Admitted(raw=raw, object=found)
+        problems = self._judged(raw) if key.kind in VALIDATED else []
+        return _answer(raw, where, problems) if problems else Admitted(raw=raw, object=found)
+
+    def _judged(self, raw: RawObject) -> list[Problem]:
+        """What the webhook of a cluster would refuse of the object, taken by itself."""
+        verdict = check(
+            raw, None, Operation.CREATE, snapshot=None, osm_namespace=self._mesh_config[0]
+        )
+        return [(reason.field, reason.reason) for reason in verdict.reasons]
 
     def _service(self, raw: RawObject, key: ObjectKey, where: str) -> Admitted:
         """The Service with the ClusterIP that this machine gives it."""
@@ -133,6 +146,16 @@ def check_workload(raw: RawObject) -> Iterator[Problem]:
     yield from _check_kind(workload)
     spec, path = pod_spec(workload)
     yield from _check_pod(spec, path)
+    meta = workload.metadata if isinstance(workload, Pod) else workload.spec.template.metadata
+    yield from _check_annotations(meta.annotations, path.removesuffix("spec"))
+
+
+def _check_annotations(annotations: Mapping[str, str], path: str) -> Iterator[Problem]:
+    """As the sidecar's init container would be refused, in the same words."""
+    try:
+        redirection(MeshConfigSpec(), annotations, ())
+    except ExclusionError as error:
+        yield f"{path}metadata.annotations", str(error)
 
 
 def _check_kind(workload: Workload) -> Iterator[Problem]:

@@ -41,6 +41,16 @@ def deployment(**spec: Any) -> RawObject:
     return workload("Deployment", "apps/v1", **spec)
 
 
+def excluding(raw: RawObject, *path: str) -> RawObject:
+    """The object with a list of ports that is none at the metadata below the path."""
+    inner = raw
+    for key in path:
+        inner = inner[key]
+    annotations = {"openservicemesh.io/outbound-port-exclusion-list": "x"}
+    inner["metadata"] = {**inner.get("metadata", {}), "annotations": annotations}
+    return raw
+
+
 @pytest.mark.parametrize(
     "raw",
     [
@@ -97,6 +107,24 @@ C = "spec.containers[0]"
         ),
         pytest.param(factory.raw("Pod", "a/b", api="v2"), "apiVersion", "must be v1", id="version"),
         pytest.param(pod({"name": "a"}), f"{C}.command", "has no command", id="no-command"),
+        pytest.param(
+            factory.ingress_backend("shop/i", protocol="tcp"),
+            "spec.backends[0].port.protocol",
+            "must be http or https, not 'tcp': correct it",
+            id="rule-of-the-webhook",
+        ),
+        pytest.param(
+            excluding(pod(container())),
+            "metadata.annotations",
+            "outbound-port-exclusion-list: 'x' is not a port",
+            id="annotation-of-a-pod",
+        ),
+        pytest.param(
+            excluding(deployment(), "spec", "template"),
+            "spec.template.metadata.annotations",
+            "outbound-port-exclusion-list: 'x' is not a port",
+            id="annotation-of-a-template",
+        ),
         pytest.param(pod(), "spec.containers", "at least 1", id="no-container"),
         pytest.param(
             pod(container(securityContext={"runAsUser": 1500})),
