@@ -40,6 +40,8 @@ _FOLLOW_SECONDS = 0.5
 _DRAIN_SECONDS = 12
 """For requests that are being answered at the end: the webhook timeout and a little."""
 
+Application = ASGIApp
+"""What a listener serves; those of ``main`` in truth."""
 _Result = TypeVar("_Result")
 _log = logs.logger("http")
 
@@ -63,7 +65,7 @@ class Listener:
     """An application at an address."""
 
     name: str
-    app: ASGIApp
+    app: Application
     host: str
     port: int
     """0: a free one."""

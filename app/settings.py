@@ -144,14 +144,12 @@ class Settings(BaseSettings):
     @classmethod
     def _base_url(cls, value: str) -> str:
         """Without a port: both webhooks have their own."""
-        parts = urlsplit(value)
-        is_plain = parts.hostname is not None and parts.netloc in (
-            parts.hostname,
-            f"[{parts.hostname}]",
-        )
-        if value and not (parts.scheme == "https" and is_plain and parts.path in ("", "/")):
+        base, parts = value.rstrip("/"), urlsplit(value)
+        host = parts.hostname or ""
+        plain = (f"https://{host}", f"https://[{host}]")
+        if base and (not host or base.lower() not in plain):
             raise ValueError("must be https:// and a name or address, without port and path")
-        return value.rstrip("/")
+        return base
 
     @property
     def webhook_names(self) -> tuple[str, ...]:

@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from starlette.types import ASGIApp
-
 from app import logs
 from app.compute.kube_access import KubeAuthenticator
 from app.compute.kube_client import KubeClient
@@ -25,7 +23,12 @@ from app.controller.registration import Registration
 from app.controller.runtime import Runtime, SidecarPlatform
 from app.controller.serving import Webhook, WebhookIdentity
 from app.errors import CaError, CertificateError, SettingError
-from app.listeners import CLIENT_KEEP_ALIVE_SECONDS, HttpServer, Listener
+from app.listeners import (
+    CLIENT_KEEP_ALIVE_SECONDS,
+    Application,
+    HttpServer,
+    Listener,
+)
 from app.main import body_budget, create_api, create_debug, create_injection, create_validation
 from app.metrics import Metrics
 from app.objects.meta import RawObject
@@ -132,7 +135,7 @@ class ControlPlane:
             is_wanted=self._is_debugged,
         )
 
-    def _webhook(self, webhook: Webhook, app: ASGIApp, port: str) -> Listener:
+    def _webhook(self, webhook: Webhook, app: Application, port: str) -> Listener:
         settings = self._settings
         return Listener(
             name=webhook,
