@@ -219,11 +219,15 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "E5002": (
             "FetchingPodFromCert",
-            "Several Pods carry one sidecar UUID; those that may not keep it are not served.",
+            "No Pod, or several, carry a sidecar's UUID; those that may not keep it are not served.",
         ),
         "E5006": (
             "SendingDiscoveryResponse",
             "A proxy rejected its configuration and keeps its last good one; Envoy says why.",
+        ),
+        "E5010": (
+            "MismatchedServiceAccount",
+            "A sidecar's certificate names another service account than its Pod has; not served.",
         ),
         "E5020": (
             "UnsupportedProtocolForService",

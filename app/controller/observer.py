@@ -25,11 +25,22 @@ _MOST_REMEMBERED = 10_000
 class StreamObserver:
     """Implements ``ProxyObserver``; safe across threads."""
 
-    def __init__(self, post: Post, metrics: Metrics, *, most: Callable[[], int]) -> None:
-        """``most`` tells the bound of connected proxies; 0 means none."""
+    def __init__(
+        self,
+        post: Post,
+        metrics: Metrics,
+        *,
+        most: Callable[[], int],
+        on_full: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """``most`` tells the bound of connected proxies; 0 means none.
+
+        ``on_full`` hears of it with each proxy that finds it reached; it must be quick.
+        """
         self._post = post
         self._metrics = metrics
         self._most = most
+        self._on_full = on_full
         self._log = logs.logger("ads")
         self._lock = threading.Lock()
         self._streams: Counter[ProxyId] = Counter()
@@ -64,11 +75,13 @@ class StreamObserver:
             self._metrics.proxies.set(len(self._streams))
         self._log.info("proxy gone", proxy=str(proxy), stream=stream.stream_id)
 
-    def refused(self, peer: str, reason: str) -> None:
+    def refused(self, peer: str, reason: str, code: str) -> None:
         """A stream was not admitted."""
-        if 0 < self._most() <= len(self._streams):
+        most = self._most()
+        if 0 < most <= len(self._streams):
             self._metrics.max_connections_rejected.inc()
-        self._log.warning("stream refused", peer=peer, reason=reason)
+            self._on_full(most)
+        self._log.warning("stream refused", peer=peer, reason=reason, error_code=code)
 
     def requested(self, stream: StreamInfo, kind: ResourceKind) -> None:
         """A request arrived."""

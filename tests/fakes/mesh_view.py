@@ -46,9 +46,9 @@ class Notebook:
     def gone(self, stream: StreamInfo) -> None:
         self._note("gone", stream.proxy.uuid)
 
-    def refused(self, peer: str, reason: str) -> None:
+    def refused(self, peer: str, reason: str, code: str) -> None:
         assert peer.startswith("ipv4:127.0.0.1:")
-        self._note("refused", reason)
+        self._note("refused", reason, code)
 
     def requested(self, stream: StreamInfo, kind: ResourceKind) -> None:
         self._note("requested", stream.proxy.uuid, kind)

@@ -273,7 +273,7 @@ def test_a_client_without_certificate_is_refused(world: World) -> None:
 def test_a_certificate_that_names_no_sidecar_is_refused(world: World, name: str) -> None:
     ended = refused(world, FakeEnvoy(world.port, keys(ROOT, name), node_id=A.uuid))
     assert ended.code is grpc.StatusCode.PERMISSION_DENIED
-    world.notes.wait_for("refused", ended.details)
+    world.notes.wait_for("refused", ended.details, "E5001")
 
 
 def test_a_certificate_without_names_is_refused(world: World) -> None:
@@ -354,12 +354,16 @@ def test_a_sidecar_quicker_than_the_news_of_its_pod_waits(world: World) -> None:
 def test_a_sidecar_whose_pod_never_comes_may_try_again(start: Start) -> None:
     world = start(pod_seconds=0.05)
     world.reader.admissions[A.uuid] = Admission.UNKNOWN_POD
-    assert refused(world, world.envoy()).code is grpc.StatusCode.UNAVAILABLE
+    ended = refused(world, world.envoy())
+    assert ended.code is grpc.StatusCode.UNAVAILABLE
+    world.notes.wait_for("refused", ended.details, "E5002")
 
 
 def test_a_pod_of_another_account_is_refused(world: World) -> None:
     world.reader.admissions[A.uuid] = Admission.WRONG_ACCOUNT
-    assert refused(world, world.envoy()).code is grpc.StatusCode.PERMISSION_DENIED
+    ended = refused(world, world.envoy())
+    assert ended.code is grpc.StatusCode.PERMISSION_DENIED
+    world.notes.wait_for("refused", ended.details, "E5010")
 
 
 def test_no_more_proxies_than_allowed_are_let_in(world: World) -> None:

@@ -90,7 +90,7 @@ class Servicer:
         except StreamError as end:
             unasked = end.ending.status is not Status.OK
             if unasked and (stream is None or not stream.entered):
-                hub.observer.refused(context.peer(), str(end))
+                hub.observer.refused(context.peer(), str(end), end.code)
             _end(context, end.ending)
         except Exception:
             _log.exception("a stream failed", extra={"peer": context.peer()})
@@ -111,7 +111,7 @@ def proxy_of(context: grpc.ServicerContext, issuers: Issuers) -> ProxyId:
     try:
         return issuers.parse_proxy(dns_names, uris)
     except IdentityError as error:
-        raise StreamError(Status.PERMISSION_DENIED, str(error)) from error
+        raise StreamError(Status.PERMISSION_DENIED, str(error), code=error.code) from error
 
 
 class _Conversation:

@@ -22,14 +22,18 @@ from xds.server.ports import Admission, ConfigReader, ProxyObserver, StreamInfo
 from xds.stream.ledger import Ledger
 from xds.stream.wire import Encoder
 
+UNKNOWN_POD_CODE, WRONG_ACCOUNT_CODE = "E5002", "E5010"
+
 
 class StreamError(MeshError):
     """A stream is refused or over; carries what the client is told."""
 
     code = "E5005"
 
-    def __init__(self, status: Status, reason: str) -> None:
+    def __init__(self, status: Status, reason: str, *, code: str = code) -> None:
+        """``code`` tells users why, where a more telling one than that of the class exists."""
         super().__init__(reason)
+        self.code = code
         self.ending = Ending(status=status, reason=reason)
 
 
@@ -167,11 +171,11 @@ class Hub:
         while (admission := self.reader.admit(proxy)) is not Admission.ADMITTED:
             left = deadline - clock()
             if admission is Admission.WRONG_ACCOUNT:
-                raise StreamError(
-                    Status.PERMISSION_DENIED, f"the Pod of {proxy} has another service account"
-                )
+                text = f"the Pod of {proxy} has another service account"
+                raise StreamError(Status.PERMISSION_DENIED, text, code=WRONG_ACCOUNT_CODE)
             if left <= 0:
-                raise StreamError(Status.UNAVAILABLE, f"no Pod carries the UUID of {proxy} yet")
+                text = f"no Pod carries the UUID of {proxy} yet"
+                raise StreamError(Status.UNAVAILABLE, text, code=UNKNOWN_POD_CODE)
             ending = stream.mailbox.wait_for_wake(min(left, _POD_LOOK_SECONDS))
             if ending is not None:
                 raise StreamError(ending.status, ending.reason)

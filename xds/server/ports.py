@@ -63,8 +63,8 @@ class ProxyObserver(Protocol):
         """An admitted stream has ended."""
         ...
 
-    def refused(self, peer: str, reason: str) -> None:
-        """A stream was not admitted."""
+    def refused(self, peer: str, reason: str, code: str) -> None:
+        """A stream was not admitted; ``code`` is an error code such as E5010."""
         ...
 
     def requested(self, stream: StreamInfo, kind: ResourceKind) -> None:

@@ -23,7 +23,10 @@ class Desk:
     def __init__(self, most: int = 0) -> None:
         self.posted: list[Event] = []
         self.metrics = Metrics()
-        self.observer = StreamObserver(self.posted.append, self.metrics, most=lambda: most)
+        self.full: list[int] = []
+        self.observer = StreamObserver(
+            self.posted.append, self.metrics, most=lambda: most, on_full=self.full.append
+        )
 
     def connected(self) -> bytes:
         page = self.metrics.render()
@@ -83,5 +86,6 @@ def test_series_of_a_proxy_live_as_long_as_it_is_connected() -> None:
 def test_refusals_while_full_are_counted(most: int, counted: int) -> None:
     desk = Desk(most)
     desk.observer.connected(stream(1))
-    desk.observer.refused("peer", "reason")
+    desk.observer.refused("peer", "reason", "E5005")
     assert desk.metrics.max_connections_rejected.get() == counted
+    assert desk.full == [most] * counted
