@@ -89,6 +89,8 @@ class _Commands(MutableMapping[str, Any]):
 def _command(name: str, part: Part) -> Any:
     found = getattr(import_module(part.module), part.name)
     if isinstance(found, typer.Typer):
+        if not isinstance(found.info.cls, type):
+            found.info.cls = SelfHostedGroup
         command: Any = get_group(found)
     else:
         alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)

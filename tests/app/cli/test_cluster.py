@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -113,6 +114,29 @@ def test_a_managed_installation_hides_what_installs(config: Path) -> None:
     assert "install.kind: managed" in str(result.exception)
     config.write_text("install: {kind: self-hosted}")
     assert RUNNER.invoke(made, ["install"]).exit_code == 0
+
+
+def test_a_managed_installation_hides_what_installs_deeper_down(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = typer.Typer()
+
+    @part.command("list")
+    def list_all() -> None:
+        """List."""
+
+    @part.command()
+    def upgrade() -> None:
+        """Upgrade."""
+
+    monkeypatch.setitem(sys.modules, "a_part", SimpleNamespace(app=part))
+    made = typer.Typer(cls=lazy_group({"mesh": Part("a_part")}))
+    made.callback()(lambda: None)
+    config.write_text("install: {kind: managed}")
+    shown = RUNNER.invoke(made, ["mesh", "--help"]).output
+    assert "│ list " in shown
+    assert "│ upgrade " not in shown
+    assert isinstance(RUNNER.invoke(made, ["mesh", "upgrade"]).exception, SettingError)
 
 
 def test_every_part_is_a_command() -> None:
