@@ -31,10 +31,10 @@ from app.cli.rollout import (
 from app.cli.yamltext import yaml_documents
 from app.errors import AppError, RefusedError
 from app.install.apply import Applied, apply_objects, remove_objects
+from app.install.overrides import parse_values
 from app.install.preflight import obstacles, read_facts
 from app.install.release import release_of, release_ref, write_release
 from app.install.render import Dialect
-from app.install.values import parse_values
 from app.objects.meta import RawObject
 from app.ports import Cluster
 

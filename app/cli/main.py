@@ -23,10 +23,12 @@ PARTS = {
     "policy": Part("app.cli.inspect", "policy_app"),
     "install": Part("app.cli.install", "install"),
     "uninstall": Part("app.cli.uninstall"),
+    "mesh": Part("app.cli.mesh"),
     "namespace": Part("app.cli.namespace"),
     "ns": Part("app.cli.namespace", hidden=True),
     "controller": Part("app.cli.controller"),
     "inject": Part("app.cli.inject", "inject"),
+    "env": Part("app.cli.version", "env"),
     "version": Part("app.cli.version", "version"),
 }
 """Each sub-command: the module and the Typer application (or function) that it is."""

@@ -21,9 +21,9 @@ from app.errors import SettingError, UnreachableError
 from app.install.apply import wait_for_rollout
 from app.install.deadline import Deadline
 from app.install.manifests import Manifests, find_manifests, load_manifests
+from app.install.overrides import Overrides
 from app.install.render import CONTROLLER, Dialect, Installation, render
 from app.install.status import pod_lines
-from app.install.values import Overrides
 from app.objects.config import parse_duration
 from app.objects.meta import ObjectRef, RawObject
 from app.ports import Cluster
