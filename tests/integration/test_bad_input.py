@@ -35,7 +35,7 @@ LINES = {
     "pod-port-exclusion.yaml": 9,
     "pod-port-twice.yaml": 17,
     "pod-without-command.yaml": 10,
-    "root-two-providers.yaml": 10,
+    "root-two-providers.yaml": 9,
     "setting-host.yaml": 8,
     "setting-status.yaml": 11,
     "split-missing-service.yaml": 4,
