@@ -58,6 +58,8 @@ class Reconciler:
         self._metrics = metrics
         self._clock = clock
         self._log = logs.logger("reconciler")
+        self.writing = threading.Lock()
+        """Held while an object is restored; who writes one on purpose holds it meanwhile."""
         self._lock = threading.Lock()
         self._released: set[ObjectRef] = set()
         self._strangers: dict[ObjectRef, tuple[str, float]] = {}
@@ -105,8 +107,11 @@ class Reconciler:
 
     def check(self) -> bool:
         """Everything is looked at once; True when something was restored or could not be."""
-        results = [self._see_to(kept) for kept in self._kept]
-        return any(results)
+        busy = False
+        for kept in self._kept:
+            with self.writing:
+                busy = self._see_to(kept) or busy
+        return busy
 
     def _run(self) -> None:
         failures = 0

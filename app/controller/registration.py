@@ -98,13 +98,15 @@ class Registration:
 
     def set_ready(self) -> None:
         """Validation refuses from now on what it cannot check, also while no controller runs."""
-        self._is_enforced = True
-        self._update(self._validation)
+        with self._reconciler.writing:
+            self._is_enforced = True
+            self._update(self._validation)
 
     def refresh(self) -> None:
         """Both configurations have the newest roots; what fails is logged and tried again."""
-        self._update(self._injection)
-        self._update(self._validation)
+        with self._reconciler.writing:
+            self._update(self._injection)
+            self._update(self._validation)
 
     def start(self) -> None:
         """What others alter or delete is restored from now on."""
