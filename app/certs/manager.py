@@ -40,6 +40,8 @@ _SLICE = timedelta(milliseconds=500)
 """While many identities are new, those that are done are told this often."""
 
 Changed = Callable[[KeyPair, TrustBundle], None]
+Failed = Callable[[str, Exception], None]
+"""Told a certificate's name and why it was not issued; must be quick."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ class Certificates:
         self._servers: dict[str, _Held] = {}
         self._names: dict[str, tuple[tuple[str, ...], Changed | None]] = {}
         self._trust = provider.trust_bundle()
+        self._failed: Failed = lambda _name, _error: None
         self._thread = threading.Thread(target=self._run, name="certs", daemon=True)
 
     def start(self) -> None:
@@ -112,6 +115,10 @@ class Certificates:
             self._woken.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
+
+    def on_failure(self, failed: Failed) -> None:
+        """``failed`` hears of each certificate that could not be issued or renewed in time."""
+        self._failed = failed
 
     def want(self, identities: frozenset[ServiceIdentity]) -> None:
         """Exactly these identities have certificates soon; does not block."""
@@ -247,6 +254,7 @@ class Certificates:
             self._log.exception(
                 "certificate not issued", name=name, retry_seconds=wait.seconds, error_code=code
             )
+            self._failed(name, error)
             failures = min(before.failures + 1, 10)
             return replace(before, look_at=self._clock.now() + wait, failures=failures)
         self._log.debug("certificate issued", name=name, expires=str(issued.not_after))

@@ -52,8 +52,11 @@ class Mesh(Protocol):
 class Publication(Protocol):
     """Who turns the present state into configuration for proxies."""
 
-    def publish(self, state: MeshState) -> None:
-        """Connected proxies have, or are about to get, what the state says."""
+    def publish(self, state: MeshState, *, anew: bool) -> None:
+        """Connected proxies have, or are about to get, what the state says.
+
+        ``anew``: nothing that was built before is taken for right.
+        """
         ...
 
 
@@ -90,8 +93,12 @@ class MeshLoop:
         metrics: Metrics,
         pace: Pace | None = None,
         on_snapshot: Callable[[MeshSnapshot], None] = lambda _: None,
+        resync_seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """``on_snapshot`` hears of each new snapshot before it is published; it must be quick."""
+        """``on_snapshot`` hears of each new snapshot before it is published; it must be quick.
+
+        ``resync_seconds`` tells how often all is published anew; 0 means never.
+        """
         self._mesh = mesh
         self._publication = publication
         self._metrics = metrics
@@ -105,6 +112,9 @@ class MeshLoop:
         self._crowd_until: float | None = None
         """Until when proxies that came or went wait for others; None: nobody waits."""
         self._published_at = -math.inf
+        self._resync_seconds = resync_seconds
+        self._resynced_at = self._pace.monotonic()
+        """When all was published anew, or the loop began."""
         self._unsynced = set(WATCHED_KINDS)
         self._urgent: list[ObjectEvent] = []
         self._snapshot: MeshSnapshot | None = None
@@ -185,7 +195,7 @@ class MeshLoop:
     def _patience(self) -> float | None:
         """How long nothing is due; None: until the next event."""
         crowd = self._crowd_until
-        waits = [self._batch.seconds_left()]
+        waits = [self._batch.seconds_left(), self._resync_left()]
         if crowd is not None:
             waits.append(max(0.0, crowd - self._pace.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)
@@ -252,14 +262,26 @@ class MeshLoop:
 
     def _publish(self) -> None:
         snapshot, self._crowd_until = self._snapshot, None
-        if snapshot is None or not self._has_news(snapshot):
+        anew = self._resync_left() == 0
+        if snapshot is None or not (self._has_news(snapshot) or anew):
             return
         state = MeshState(
             snapshot=snapshot, secrets=self._secrets, connected=frozenset(self._connected)
         )
-        self._publication.publish(state)
+        if anew:
+            # Before it is tried: what fails once is not tried again and again.
+            self._resynced_at = self._pace.monotonic()
+            self._metrics.broadcasts.inc()
+        self._publication.publish(state, anew=anew)
         self._state = state
         self._published_at = self._pace.monotonic()
+
+    def _resync_left(self) -> float | None:
+        """Seconds until all is published anew; None: never."""
+        interval = self._resync_seconds()
+        if interval <= 0:
+            return None
+        return max(0.0, self._resynced_at + interval - self._pace.monotonic())
 
     def _has_news(self, snapshot: MeshSnapshot) -> bool:
         """True when something is to be published now; proxies that only came or went may wait."""

@@ -10,16 +10,19 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from datetime import timedelta
 
 from app import logs
 from app.events import ProxyConnected, ProxyGone
 from app.metrics import Metrics
-from app.ports import Post
+from app.ports import Clock, Post
 from xds.policy.identity import ProxyId
 from xds.resource import ResourceKind
 from xds.server.ports import StreamInfo
+from xds.stream.ledger import KindStatus, Ledger
 
 _MOST_REMEMBERED = 10_000
+_LAG = timedelta(seconds=30)
 
 
 class StreamObserver:
@@ -112,6 +115,26 @@ class StreamObserver:
         self._left[uuid] = None
         if len(self._left) > _MOST_REMEMBERED:
             self._left.popitem(last=False)
+
+
+def watch_proxies(ledger: Ledger, metrics: Metrics, clock: Clock) -> None:
+    """Gauges tell how many proxies reject, or have long not taken, what they were sent last."""
+
+    def is_lagging(status: KindStatus) -> bool:
+        is_open = status.sent_version != status.acked_version and not status.is_rejected
+        sent_at = status.sent_at
+        return is_open and sent_at is not None and clock.now() - sent_at > _LAG
+
+    metrics.rejecting_proxies.set_function(_count(ledger, lambda status: status.is_rejected))
+    metrics.lagging_proxies.set_function(_count(ledger, is_lagging))
+
+
+def _count(ledger: Ledger, fits: Callable[[KindStatus], bool]) -> Callable[[], float]:
+    def count() -> float:
+        live = [status for status in ledger.statuses() if status.gone_at is None]
+        return float(sum(any(map(fits, status.kinds.values())) for status in live))
+
+    return count
 
 
 def _labels(stream: StreamInfo, kind: ResourceKind) -> tuple[str, str, str]:

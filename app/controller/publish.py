@@ -139,11 +139,14 @@ class Publisher:
         self.problems: tuple[str, ...] = ()
         """Sentences: what was left out of configurations, and which were not built; sorted."""
 
-    def publish(self, state: MeshState) -> None:
+    def publish(self, state: MeshState, *, anew: bool = False) -> None:
         """Every connected proxy that has a Pod and a certificate has its complete configuration.
 
-        Streams of proxies without a Pod are closed, those with news are woken.
+        Streams of proxies without a Pod are closed, those with news are woken. ``anew``: all is
+        built from the state alone; streams still send only what differs.
         """
+        if anew:
+            self._forget()
         strangers = self._place(state)
         self._update_slots(state)
         old = self._current.table
@@ -154,6 +157,13 @@ class Publisher:
         for proxy, reason in strangers.items():
             self._streams.close(proxy, reason)
         self._streams.wake()
+
+    def _forget(self) -> None:
+        """Nothing that was built before is taken over; slots keep it in case building fails."""
+        self._catalog = self._workloads = self._endpoints = None
+        self.cache = BuildCache()
+        for slot in self._slots.values():
+            slot.catalog, slot.stale = None, True
 
     def _place(self, state: MeshState) -> dict[ProxyId, str]:
         """Every connected proxy is a member of its profile's slot; returned: those without Pod."""

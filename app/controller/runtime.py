@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from app import logs
@@ -21,7 +21,7 @@ from app.controller.decisions import DecisionLog
 from app.controller.injector import InjectionScope, Injector
 from app.controller.jobs import PeriodicJobs
 from app.controller.loop import WATCHED_KINDS, MeshLoop, Pace
-from app.controller.observer import StreamObserver
+from app.controller.observer import StreamObserver, watch_proxies
 from app.controller.publish import CurrentConfig, Publisher
 from app.controller.readiness import Readiness, Registration, Step
 from app.controller.report import SnapshotReport
@@ -33,6 +33,7 @@ from app.controller.serving import (
     ads_name,
     service_name,
 )
+from app.controller.warnings import PodWarnings, Reason, own_pod
 from app.errors import UnreachableError
 from app.events import Event, ObjectEvent
 from app.inject.plan import InjectionOptions
@@ -48,10 +49,9 @@ from xds.resource import ResourceSet
 from xds.server.hub import Hub
 from xds.server.ports import StreamInfo
 from xds.server.serve import AdsServer
-from xds.stream.ledger import KindStatus, Ledger
+from xds.stream.ledger import Ledger
 
 _DISTRIBUTION = "openservicemesh"
-_LAG = timedelta(seconds=30)
 
 
 class SystemClock:
@@ -98,7 +98,13 @@ class Runtime:
         self._log = logs.logger("runtime")
         self._report = SnapshotReport(self.metrics)
         self._current = CurrentConfig()
-        observer = StreamObserver(self._post, self.metrics, most=self._current.max_connections)
+        self._warnings = self._own_warnings()
+        observer = StreamObserver(
+            self._post,
+            self.metrics,
+            most=self._current.max_connections,
+            on_full=self._tell_full,
+        )
         self.hub = Hub(self._current, observer, now=self._clock.now)
         self.publisher = Publisher(self._current, self.hub, metrics=self.metrics)
         self._certification = Certification(
@@ -117,7 +123,8 @@ class Runtime:
         self._injector: Injector | None = None
         self._ads_port: int | None = None
         self._ready = Readiness()
-        self._watch_metrics()
+        self.metrics.version.labels(self.product_version, "", "").set(1)
+        watch_proxies(self.hub.ledger, self.metrics, self._clock)
 
     # Reading
 
@@ -295,16 +302,43 @@ class Runtime:
                 longest_seconds=settings.longest_wait.total_seconds(),
             ),
             on_snapshot=self._follow,
+            resync_seconds=self._resync_seconds,
         )
+
+    def _resync_seconds(self) -> float:
+        snapshot = self.snapshot
+        if snapshot is None:
+            return 0.0
+        return snapshot.config.sidecar.config_resync_interval.total_seconds()
 
     def _open_certificates(self) -> Certificates:
         snapshot, registration = self._loop.snapshot, self._registration
         assert snapshot is not None  # noqa: S101 start() waited for it
-        return self._certification.open(
+        certificates = self._certification.open(
             snapshot,
             product_version=self.product_version,
             announce=None if registration is None else registration.refresh,
         )
+        certificates.on_failure(self._tell_failed)
+        return certificates
+
+    def _own_warnings(self) -> PodWarnings | None:
+        cluster, name = self.compute.cluster, self._platform.pod_name
+        if cluster is None or not name:
+            return None
+        pod = own_pod(self.settings.osm_namespace, name)
+        return PodWarnings(cluster, self._clock, pod=pod)
+
+    def _tell_full(self, most: int) -> None:
+        text = f"{most} proxies are connected, which is sidecar.maxDataPlaneConnections; no more"
+        self._warn(Reason.TOO_MANY_PROXIES, f"{text} are configured by this replica")
+
+    def _tell_failed(self, name: str, error: Exception) -> None:
+        self._warn(Reason.ROTATION_FAILED, f"certificate of {name} not issued: {error}")
+
+    def _warn(self, reason: Reason, message: str) -> None:
+        if self._warnings is not None:
+            self._warnings.tell(reason, message)
 
     def _follow(self, snapshot: MeshSnapshot) -> None:
         """The loop has a new snapshot: what runs beside it follows."""
@@ -340,28 +374,6 @@ class Runtime:
             ),
             decisions=DecisionLog(self._clock, self.metrics),
         )
-
-    def _watch_metrics(self) -> None:
-        self.metrics.version.labels(self.product_version, "", "").set(1)
-        self.metrics.rejecting_proxies.set_function(self._count_proxies(_is_rejecting))
-        self.metrics.lagging_proxies.set_function(self._count_proxies(self._is_lagging))
-
-    def _count_proxies(self, fits: Callable[[KindStatus], bool]) -> Callable[[], float]:
-        def count() -> float:
-            statuses = self.hub.ledger.statuses()
-            live = [status for status in statuses if status.gone_at is None]
-            return float(sum(any(map(fits, status.kinds.values())) for status in live))
-
-        return count
-
-    def _is_lagging(self, status: KindStatus) -> bool:
-        is_open = status.sent_version != status.acked_version and not status.is_rejected
-        sent_at = status.sent_at
-        return is_open and sent_at is not None and self._clock.now() - sent_at > _LAG
-
-
-def _is_rejecting(status: KindStatus) -> bool:
-    return status.is_rejected
 
 
 def _scope(settings: Settings) -> MeshScope:

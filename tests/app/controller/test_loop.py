@@ -71,6 +71,9 @@ class Desk:
         self.states: list[MeshState] = []
         self.error: Exception | None = None
         self.heard = threading.Condition()
+        self.resync_seconds = 0.0
+        self.resynced: list[float] = []
+        """When all was published anew."""
         self.seen: list[MeshSnapshot] = []
         self.metrics = Metrics()
         self.loop = MeshLoop(
@@ -79,6 +82,7 @@ class Desk:
             metrics=self.metrics,
             pace=Pace(monotonic=self.clock.monotonic),
             on_snapshot=self.seen.append,
+            resync_seconds=lambda: self.resync_seconds,
         )
         if synced:
             self.tell(Synced(kinds=WATCHED_KINDS))
@@ -86,9 +90,11 @@ class Desk:
             self.states.clear()
             self.seen.clear()
 
-    def publish(self, state: MeshState) -> None:
+    def publish(self, state: MeshState, *, anew: bool) -> None:
         if self.error is not None:
             raise self.error
+        if anew:
+            self.resynced.append(self.clock.monotonic())
         with self.heard:
             self.states.append(state)
             self.heard.notify_all()
@@ -292,3 +298,36 @@ def test_nobody_catches_up_before_every_kind_is_synced() -> None:
 
 def test_stop_before_start_is_harmless() -> None:
     Desk().loop.stop()
+
+
+def test_all_is_published_anew_after_each_interval() -> None:
+    desk = Desk()
+    desk.resync_seconds = 30.0
+    for _ in range(4):
+        desk.tell(after_ms=15_000)
+    assert desk.resynced == [30.0, 60.0]
+    assert len(desk.states) == 2
+    assert desk.metrics.broadcasts.get() == 2
+    desk.resync_seconds = 0.0
+    desk.tell(after_ms=60_000)
+    assert desk.resynced == [30.0, 60.0]
+
+
+def test_failure_to_publish_anew_is_not_repeated_at_once() -> None:
+    desk = Desk()
+    desk.resync_seconds = 30.0
+    desk.error = OSError("broken")
+    desk.tell(after_ms=30_000)
+    desk.error = None
+    desk.tell(after_ms=1)
+    assert desk.resynced == []
+    desk.tell(after_ms=29_999)
+    assert desk.resynced == [60.0]
+
+
+def test_waiting_loop_wakes_to_publish_anew() -> None:
+    desk = Desk()
+    desk.resync_seconds = 0.001
+    desk.clock.advance(timedelta(seconds=1))
+    desk.loop.turn()
+    assert desk.resynced == [1.0]

@@ -120,11 +120,12 @@ class Desk:
         self.snapshot = self.mesh.refresh([*changed, *events])
         return self.snapshot
 
-    def publish(self) -> Counter[str]:
+    def publish(self, *, anew: bool = False) -> Counter[str]:
         """What had to be built."""
-        before = self.publisher.cache.built.copy()
+        before = Counter[str]() if anew else self.publisher.cache.built.copy()
         self.publisher.publish(
-            MeshState(snapshot=self.snapshot, secrets=self.secrets, connected=self.connected)
+            MeshState(snapshot=self.snapshot, secrets=self.secrets, connected=self.connected),
+            anew=anew,
         )
         return self.publisher.cache.built - before
 
@@ -425,3 +426,23 @@ def test_building_is_timed_by_what_changed() -> None:
     }
     assert f"{counts['all']} 2.0" in page
     assert f"{counts['EDS']} 1.0" in page
+
+
+def test_all_that_is_built_anew_is_the_same() -> None:
+    desk = Desk()
+    first = desk.connect(BUYER, STORE)
+    before = {proxy: desk.current.current(proxy) for proxy in desk.connected}
+    assert desk.publish() == Counter()
+    assert built_resources(desk.publish(anew=True)) == built_resources(first)
+    assert desk.differing(before) == {"buyer": set(), "store": set()}
+    assert desk.publish() == Counter()
+
+
+def test_profile_that_cannot_be_built_anew_keeps_what_it_has() -> None:
+    desk = Desk()
+    desk.connect(BUYER, THIEF)
+    before = {proxy: desk.current.current(proxy) for proxy in desk.connected}
+    desk.breaking.on = True
+    desk.publish(anew=True)
+    assert desk.current.current(BUYER) is before[BUYER]
+    assert desk.differing(before) == {"thief": set()}

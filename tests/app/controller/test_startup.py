@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ from app.controller.runtime import Runtime, SidecarPlatform
 from app.controller.serving import Webhook
 from app.errors import UnreachableError
 from app.events import ObjectEvent
-from app.objects.meta import ObjectKind
+from app.objects.meta import ObjectKind, RawObject
 from app.ports import Compute
 from app.settings import Settings
 
@@ -46,13 +47,14 @@ class World:
         self.source = RecordingSource(self.calls)
         self.registration = FakeRegistration(self.calls)
         self.clock = FakeClock()
+        self.cluster = FakeCluster()
         self.runtime = Runtime(
             Settings(ads_host="127.0.0.1", ads_port=0, stream_pool_size=4),
             Compute(
                 source=self.source,
                 writer=FakeWriter(),
                 envoy_admin=None,
-                cluster=FakeCluster(),
+                cluster=self.cluster,
             ),
             platform=SidecarPlatform(ads_host="10.0.0.1", pod_name="osm-controller-1"),
             clock=self.clock,
@@ -163,3 +165,47 @@ def test_machine_without_an_api_server_has_nothing_to_register() -> None:
     with pytest.raises(UnreachableError, match="there is no API server"):
         runtime.webhook_identity(Webhook.INJECTOR)
     runtime.stop()
+
+
+def test_trouble_is_told_as_events_of_the_own_pod() -> None:
+    with world() as made:
+        made.runtime.start(timeout_seconds=5)
+        told = threading.Event()
+        made.cluster.watch("v1", "Event", lambda _: told.set())
+        made.runtime._tell_full(3)
+        assert told.wait(5)
+        (event,) = made.cluster.list("v1", "Event")
+    assert (event["involvedObject"]["name"], event["reason"]) == (
+        "osm-controller-1",
+        "MaxDataPlaneConnectionsReached",
+    )
+
+
+def test_periodic_jobs_are_those_of_the_holder_of_the_lease() -> None:
+    made = World()
+    assert not made.runtime.holds_lease()
+    held = threading.Event()
+    made.cluster.watch("coordination.k8s.io/v1", "Lease", lambda _: held.set())
+    made.runtime.start(timeout_seconds=5)
+    assert held.wait(5)
+    lease = made.cluster.get("Lease", "osm-controller", "osm-system")
+    assert lease is not None
+    assert lease["spec"]["holderIdentity"].startswith("osm-controller-1_")
+    made.runtime.stop()
+    assert not made.runtime.holds_lease()
+
+
+def test_secret_of_a_known_pod_gets_its_owner() -> None:
+    with world() as made:
+        made.runtime.start(timeout_seconds=5)
+        name = f"envoy-bootstrap-config-{factory.uuid_of('shop/cart')}"
+        secret = factory.raw("Secret", f"shop/{name}")
+        made.cluster.put(secret)
+        owned = threading.Event()
+        made.cluster.watch("v1", "Secret", lambda raw: _is_owned(raw) and owned.set())
+        made.source.put(secret, factory.pod("shop/cart", meta={"uid": "pod-1"}))
+        assert owned.wait(10)
+
+
+def _is_owned(raw: RawObject | None) -> bool:
+    return raw is not None and bool(raw["metadata"].get("ownerReferences"))
