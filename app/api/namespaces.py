@@ -7,6 +7,7 @@ right to change a namespace. Only a cluster has them; on one machine the YAML sa
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -14,7 +15,7 @@ from fastapi import APIRouter, Path
 from app.api import schemas
 from app.controller.runtime import Runtime
 from app.deps import CallerCluster, CurrentRuntime, CurrentSnapshot
-from app.errors import NotFoundError, RefusedError
+from app.errors import ForbiddenError, NotFoundError, RefusedError
 from app.mesh import membership
 from app.mesh.membership import Change
 from app.objects.meta import PROXY_UUID_LABEL, ObjectRef, RawObject
@@ -49,7 +50,7 @@ def add_namespace(
     force: bool = False,  # noqa: FBT001, FBT002 a query parameter
 ) -> schemas.NamespaceChange:
     """The namespace belongs to this mesh; ``force`` takes it from another."""
-    _refuse_control_plane(runtime, name)
+    _refuse_control_plane(cluster, runtime, name)
     raw = _read(cluster, name)
     return _apply(
         cluster,
@@ -103,13 +104,16 @@ def _scrape(
     return answer
 
 
-def _refuse_control_plane(runtime: Runtime, name: str) -> None:
-    own = runtime.compute.cluster
-    is_own = name == runtime.settings.osm_namespace
-    if is_own or (
-        own is not None and own.list("apps/v1", "Deployment", namespace=name, labels=_CONTROLLER)
-    ):
+def _refuse_control_plane(cluster: Cluster, runtime: Runtime, name: str) -> None:
+    if name == runtime.settings.osm_namespace or _has_controller(cluster, name):
         raise RefusedError(f"Namespace [{name}] holds a control plane; it cannot join a mesh")
+
+
+def _has_controller(cluster: Cluster, name: str) -> bool:
+    """Of another mesh; a caller who may not see Deployments is not stopped by that."""
+    with suppress(ForbiddenError):
+        return bool(cluster.list("apps/v1", "Deployment", namespace=name, labels=_CONTROLLER))
+    return False
 
 
 _CONTROLLER = "app=osm-controller"
