@@ -22,7 +22,7 @@ from app.ports import Cluster
 
 _INJECTOR = "osm-injector"
 _BOOTSTRAP = "osm-bootstrap"
-_CALLED_WHILE_WE_START = frozenset({_INJECTOR, _BOOTSTRAP})
+_CALLED_WHILE_WE_START = frozenset({_INJECTOR, _BOOTSTRAP, "osm-validator"})
 """Services of the original that lead to Pods of the original until ours are ready."""
 _APPS, _RBAC = "apps/v1", "rbac.authorization.k8s.io/v1"
 _MOST_REPLICAS = 10
@@ -131,7 +131,7 @@ def in_two_steps(
 ) -> tuple[list[RawObject], list[RawObject]]:
     """What to apply now, and what once the new controller is ready.
 
-    The original's injector serves Pods until then: its Service is turned over last.
+    The original serves webhooks until then: their Services are turned over last.
     """
     now: list[RawObject] = []
     then: list[RawObject] = []
