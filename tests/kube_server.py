@@ -124,6 +124,10 @@ class KubeServer:
         for start in range(0, len(puts), _PUTS_AT_ONCE):
             self._etcdctl("/v3/kv/txn", {"success": puts[start : start + _PUTS_AT_ONCE]})
 
+    def erase(self, key: str) -> None:
+        """An object is gone from etcd, though the API server was not asked."""
+        self._etcdctl("/v3/kv/deleterange", {"key": _base64(f"/registry/{key}")})
+
     def stop(self) -> None:
         """Nothing of it runs any more."""
         for name in ("controllers", "api", "etcd"):

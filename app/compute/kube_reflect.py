@@ -246,7 +246,7 @@ class Reflector:
             return
         try:
             for line in lines:
-                if self._stopping.is_set() or not self._take(line):
+                if self._stopping.is_set() or not self._take(line, selection):
                     return
         finally:
             with self._telling:
@@ -274,7 +274,7 @@ class Reflector:
                 lines.close()
         return lines
 
-    def _take(self, line: bytes) -> bool:
+    def _take(self, line: bytes, selection: Selection) -> bool:
         """The event is told; False when the watch is at its end."""
         event = parsed(line)
         if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
@@ -282,6 +282,8 @@ class Reflector:
         raw = event["object"]
         match event.get("type"):
             case "ADDED" | "MODIFIED":
+                # A metadata view has a kind of its own.
+                raw["apiVersion"], raw["kind"] = selection.api_version, selection.kind
                 self._put(raw)
             case "DELETED":
                 self._gone(_place(raw))

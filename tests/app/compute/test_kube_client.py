@@ -226,6 +226,15 @@ def test_bearer_token_is_the_users(
     assert client.bearer_token() == token
 
 
+def test_cluster_as_somebody_else_shows_their_token_only(api: FakeApi, tmp_path: Path) -> None:
+    api.on("/version", Reply(body={}))
+    client = KubeClient.from_kubeconfig(write_kubeconfig(tmp_path, api.url, {"token": "ours"}))
+    for cluster in (client.as_bearer("theirs"), client):
+        cluster.version()
+    sent = [request.headers["authorization"] for request in api.asked("/version")]
+    assert sent == ["Bearer theirs", "Bearer ours"]
+
+
 EXEC = """
 import json
 print(json.dumps({{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
