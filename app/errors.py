@@ -14,6 +14,7 @@
         ├── ListenError          E6102   a listener cannot be opened
         ├── InjectionRegistrationError  E6113  the API server cannot be told to ask for injection
         ├── ValidationRegistrationError E6703  the API server cannot be told to ask for validation
+        ├── WebhookRootError     E6702   there is no root by which webhooks can be trusted
         ├── CertificateError     E4014   a certificate could not be issued
         ├── CaError              E4016   the root is missing, damaged or expired
         ├── InjectionError       E6108   a Pod cannot be given a sidecar
@@ -147,6 +148,12 @@ class ValidationRegistrationError(AppError):
     code = "E6703"
 
 
+class WebhookRootError(AppError):
+    """There is no root by which the API server could trust a webhook; nothing is written."""
+
+    code = "E6702"
+
+
 class CertificateError(AppError):
     """A certificate could not be issued; workloads keep what they have, and it is tried again."""
 
@@ -254,10 +261,6 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "E6114": (
             "UpdatingMutatingWebhook",
             "The webhook configuration of injection is not up to date; it is tried again.",
-        ),
-        "E6702": (
-            "ParsingValidatingWebhookCert",
-            "There is no root by which the API server could trust a webhook; nothing is written.",
         ),
         "E7000": (
             "ReconcilingUpdatedCRD",

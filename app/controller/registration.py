@@ -31,6 +31,7 @@ from app.errors import (
     NotFoundError,
     ObjectError,
     ValidationRegistrationError,
+    WebhookRootError,
     WriteConflict,
 )
 from app.metrics import Metrics
@@ -193,7 +194,7 @@ class Registration:
         roots = self._trust()
         if _CERTIFICATE not in roots:
             # An empty bundle would mean the roots of the API server's machine: nobody's of ours.
-            raise ValidationRegistrationError("there is no root to give to the API server")
+            raise WebhookRootError("there is no root to give to the API server")
         return webhooks.WebhookScope(version=self._version, roots=roots)
 
     # MeshConfig
