@@ -99,13 +99,7 @@ class Runtime:
         self._report = SnapshotReport(self.metrics)
         self._current = CurrentConfig()
         self._warnings = self._own_warnings()
-        observer = StreamObserver(
-            self._post,
-            self.metrics,
-            most=self._current.max_connections,
-            on_full=self._tell_full,
-        )
-        self.hub = Hub(self._current, observer, now=self._clock.now)
+        self.hub = self._new_hub()
         self.publisher = Publisher(self._current, self.hub, metrics=self.metrics)
         self._certification = Certification(
             settings, compute.writer, self._clock, post=self._post, metrics=self.metrics
@@ -113,12 +107,9 @@ class Runtime:
         self._loop = self._new_loop()
         self._server: AdsServer | None = None
         self._secrets = BootstrapSecrets(self.metrics)
+        pod_name = self._platform.pod_name
         self._jobs = PeriodicJobs(
-            settings,
-            compute,
-            self._clock,
-            secrets=self._secrets,
-            pod_name=self._platform.pod_name,
+            settings, compute, self._clock, secrets=self._secrets, pod_name=pod_name
         )
         self._injector: Injector | None = None
         self._ads_port: int | None = None
@@ -289,6 +280,15 @@ class Runtime:
         if serving is None:
             raise UnreachableError(f"no certificate is issued yet: {self.not_ready()[0]}")
         return serving
+
+    def _new_hub(self) -> Hub:
+        observer = StreamObserver(
+            self._post,
+            self.metrics,
+            most=self._current.max_connections,
+            on_full=self._tell_full,
+        )
+        return Hub(self._current, observer, now=self._clock.now)
 
     def _new_loop(self) -> MeshLoop:
         settings = self.settings
