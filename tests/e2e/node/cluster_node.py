@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,23 +55,32 @@ class ClusterNode:
         """The node is ready and has every image that tests use."""
         if not BASE_IMAGE.exists():
             self._script("make-image.sh", "base", "redis-server")
-        self._script("make-image.sh", "pause")
+        with ThreadPoolExecutor() as pool:
+            # Made before the start, which imports them all at once.
+            for made in [pool.submit(image) for image in self._images()]:
+                made.result()
         self._script("up.sh", *([] if KEEP else ["--fresh"]))
-        self._make_images()
 
     def stop(self) -> None:
         """Nothing of the node is left but its images."""
         if not KEEP:
             self._script("down.sh", "--purge")
 
-    def _make_images(self) -> None:
+    def _images(self) -> tuple[Callable[[], object], ...]:
+        made = partial(self._script, "make-image.sh", "from")
+        return (
+            partial(self._script, "make-image.sh", "pause"),
+            partial(self._run, ["make", "image", f"PYTHON={sys.executable}"], seconds=300),
+            partial(made, PYTHON_IMAGE, "--cmd", "python3"),
+            partial(made, REDIS_IMAGE, "--cmd", "redis-server"),
+            self._make_envoy_image,
+        )
+
+    def _make_envoy_image(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             envoy = shutil.copy(find_envoy(None), Path(folder, "envoy"))
             copy = ["--copy", f"{envoy}:/usr/local/bin/envoy:755", "--entrypoint", "envoy"]
             self._script("make-image.sh", "from", ENVOY_IMAGE, *copy)
-        self._script("make-image.sh", "from", PYTHON_IMAGE, "--cmd", "python3")
-        self._script("make-image.sh", "from", REDIS_IMAGE, "--cmd", "redis-server")
-        self._run(["make", "image", f"PYTHON={sys.executable}"], seconds=300)
 
     def _script(self, name: str, *arguments: str) -> None:
         self._run([str(Path(TOOLS, name)), *arguments], seconds=300)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from e2e.caller import Caller, allowed, shared
@@ -37,18 +38,27 @@ def test_installation_is_ready_within_a_minute(installation: float) -> None:
     assert installation < READY_SECONDS
 
 
-def test_every_pod_of_the_mesh_has_its_sidecar(bookstore: ClusterNode) -> None:
+def test_every_pod_of_the_mesh_has_its_sidecar_and_owns_its_secret(bookstore: ClusterNode) -> None:
     for namespace in ("bookbuyer", "bookthief", "bookstore", "bookwarehouse"):
         for pod in bookstore.pods(namespace):
             names = [one["name"] for one in pod["spec"]["containers"]]
             assert names[-1] == "envoy", pod["metadata"]["name"]
-            (secret,) = [
-                volume["secret"]["secretName"]
-                for volume in pod["spec"]["volumes"]
-                if volume["name"] == "envoy-bootstrap-config-volume"
-            ]
-            owners = bookstore.get("secret", secret, namespace=namespace)["metadata"]
-            assert [o["uid"] for o in owners["ownerReferences"]] == [pod["metadata"]["uid"]]
+            wait_until_owned(bookstore, pod)
+
+
+def wait_until_owned(node: ClusterNode, pod: dict[str, Any]) -> None:
+    """The Pod takes its bootstrap Secret along when it goes."""
+    (secret,) = [
+        volume["secret"]["secretName"]
+        for volume in pod["spec"]["volumes"]
+        if volume["name"] == "envoy-bootstrap-config-volume"
+    ]
+
+    def owners() -> list[str]:
+        found = node.get("secret", secret, namespace=pod["metadata"]["namespace"])
+        return [owner["uid"] for owner in found["metadata"].get("ownerReferences", ())]
+
+    node.wait_until(lambda: owners() == [pod["metadata"]["uid"]], 20)
 
 
 def test_both_versions_are_asked_by_weight(buyer: Caller) -> None:
