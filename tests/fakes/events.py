@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from app.events import ObjectChanged, ObjectDeleted, ObjectEvent, SourceChecked, Synced
@@ -37,8 +38,12 @@ class PostedEvents:
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
         """Returns once it holds; a failure of the test after the deadline."""
+        deadline = time.monotonic() + _DEADLINE_SECONDS
         with self._changed:
-            assert self._changed.wait_for(holds, _DEADLINE_SECONDS), self.events[-20:]
+            while not holds():
+                assert time.monotonic() < deadline, self.events[-20:]
+                # Not only for events: what holds may be told by something else.
+                self._changed.wait(0.1)
 
     def names(self, kind: ObjectKind, namespace: str = "") -> list[str]:
         """The names of the kind's objects in force, sorted."""
