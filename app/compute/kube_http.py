@@ -22,6 +22,7 @@ from app.objects.meta import RawObject
 
 JSON = "application/json"
 _CONNECT_SECONDS = 5.0
+_BEGIN_SECONDS = 30.0
 _SHORTEST_WAIT_SECONDS = 0.2
 _CHUNK = 64 * 1024
 _LONGEST_LINE = 8 * 1024 * 1024
@@ -94,15 +95,19 @@ class KubeHttp:
 
     def stream(self, question: Question, *, silence_seconds: float) -> Stream | Answer:
         """The answer as it comes, or a refusal; silence for so long breaks the stream off."""
-        response = self._open(question, timeout_seconds=silence_seconds)
-        if response.status == HTTPStatus.OK:
-            return Stream(response)
-        return self._read(response)
+        response = self._open(question, timeout_seconds=_BEGIN_SECONDS)
+        if response.status != HTTPStatus.OK:
+            return self._read(response)
+        # A server that took the question says so at once; only what follows may take long.
+        socket = getattr(response.connection, "sock", None)
+        if socket is not None:
+            socket.settimeout(silence_seconds)
+        return Stream(response)
 
     def _open(self, question: Question, *, timeout_seconds: float) -> urllib3.BaseHTTPResponse:
         query = f"?{urlencode(question.query)}" if question.query else ""
         timeout = urllib3.Timeout(
-            connect=min(_CONNECT_SECONDS, timeout_seconds), read=timeout_seconds
+            total=timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds)
         )
         try:
             return self._pool.request(

@@ -20,12 +20,14 @@ _ACCEPT_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One answer; ``silent``: none until the server ends."""
+    """One answer; ``silent``: none (or no more) until the server ends."""
 
     status: int = 200
     body: Any = b""
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False
+    chunks: tuple[bytes, ...] = ()
+    """A body that comes in parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +120,16 @@ class _Handler(BaseHTTPRequestHandler):
                 body=json.loads(text) if text else None,
             )
         )
+        if reply.chunks:
+            self.begin(reply.status, **{"Transfer-Encoding": "chunked"})
+            for chunk in reply.chunks:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
         if reply.silent:
             self.api.ended.wait(60)
             self.close_connection = True
+        elif reply.chunks:
+            self.wfile.write(b"0\r\n\r\n")
         elif reply.status == 101:
             self.forward(int(query["ports"]))
         else:
