@@ -36,9 +36,8 @@ class Context:
 
     def views(self, namespace: str, service: str) -> tuple[ServiceView, ...] | None:
         """The ports of a Service; None where the mesh has none of that name."""
-        if self.snapshot is None:
-            return None
-        return self.snapshot.services.by_parent.get(f"{namespace}/{service}")
+        services = self.snapshot.services.by_parent if self.snapshot is not None else {}
+        return services.get(f"{namespace}/{service}")
 
     def absent_service(self, field: str, namespace: str, service: str) -> Iterator[Remark]:
         """A warning when the mesh has no such Service, or none of its Pods is ready."""

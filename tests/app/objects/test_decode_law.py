@@ -29,6 +29,19 @@ OBJECTS = (
     factory.route_group("shop/g", {"name": "m", "methods": ["GET"], "headers": [{"a": "b"}]}),
     factory.tcp_route("shop/r", 80),
     factory.traffic_split("shop/web", {"web": 1}),
+    factory.egress("shop/e", matches=[("specs.smi-spec.io", "HTTPRouteGroup", "g")]),
+    factory.ingress_backend("shop/i", skip=True),
+    factory.retry("shop/r"),
+    factory.traffic_setting(
+        "shop/u",
+        connectionSettings={"tcp": {"connectTimeout": "1s"}},
+        rateLimit={
+            "global": {"http": {"rateLimitService": {"host": "h", "port": 1}, "domain": ""}}
+        },
+    ),
+    factory.telemetry("shop/t", selector={"a": "b"}, accessLog={"format": "x"}),
+    factory.extension_service("shop/x"),
+    factory.root_certificate("osm-system/r"),
 )
 JSON = st.recursive(
     st.none()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.objects.patterns import MAX_LENGTH, PatternError, check_pattern, matches
+from app.objects.patterns import MAX_LENGTH, PatternError, check_pattern, matches, may_match_path
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,20 @@ def test_pattern_fits_the_whole_text(pattern: str, text: str, expected: bool) ->
 def test_bad_pattern_matches_nothing_but_says_so() -> None:
     with pytest.raises(PatternError, match="RE2"):
         matches("(", "x")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        pytest.param("/books", True, id="path"),
+        pytest.param("^/$", True, id="anchored"),
+        pytest.param(".*", True, id="anything"),
+        pytest.param("(a|/b)", True, id="one-of-two"),
+        pytest.param("(?i)/A", True, id="any-case"),
+        pytest.param("books.*", False, id="no-slash"),
+        pytest.param("\\.*", False, id="dots"),
+        pytest.param("a{0}", False, id="nothing"),
+    ],
+)
+def test_pattern_that_no_path_fits_is_known(pattern: str, expected: bool) -> None:
+    assert may_match_path(pattern) is expected

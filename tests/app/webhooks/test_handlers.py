@@ -19,7 +19,8 @@ from injections import container, decision_of, injected, pod
 
 from app.errors import NamespaceInjectionError
 from app.inject.decide import Skip
-from app.inject.plan import Injected, diff
+from app.inject.patch import diff
+from app.inject.plan import Injected
 from app.objects.meta import RawObject
 from app.webhooks import handlers
 from app.webhooks.review import MAX_BODY_BYTES
