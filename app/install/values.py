@@ -1,8 +1,8 @@
 """The typed values of an installation, under the names that users of the original know.
 
 A field that nobody set is None where the manifests hold its default: that YAML is the one place of
-defaults. ``app.install.overrides`` makes them of what a user wrote, ``app.install.render`` puts them
-into the manifests. Specification: kubernetes-surface 6.4.
+defaults. ``app.install.overrides`` makes them of what a user wrote, ``app.install.render`` puts
+them into the manifests. Specification: kubernetes-surface 6.4.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """``osm install``, ``namespace``, ``uninstall`` and ``kubectl apply -k`` against a real API server.
 
-A server of its own, since what is installed is cluster-wide; Pods get ready as ``cluster_pods`` says.
+A server of its own, since what is installed is cluster-wide; Pods get ready as ``cluster_pods``
+says.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,18 +14,14 @@ from typing import Any
 
 import kube_server
 import pytest
-from cluster_pods import starting_pods
 from kube_server import KubeServer
-from typer.testing import CliRunner, Result
+from osm_command import SYSTEM, Osm, kubectl
 
-from app.cli.main import app
 from app.errors import NotFoundError, RefusedError, UnreachableError
 
 pytestmark = pytest.mark.kube
 
 ROOT = Path(__file__).parents[3]
-SYSTEM = "osm-system"
-CONTROLLERS = "app=osm-controller"
 KINDS = {
     "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
     "Service": "/api/v1/namespaces/{}/services",
@@ -45,26 +40,6 @@ OWN_OF_KUBERNETES = {"default", "kube-root-ca.crt"}
 def server() -> Iterator[KubeServer]:
     with kube_server.running(controllers=True) as running:
         yield running
-
-
-class Osm:
-    """The command, for one cluster."""
-
-    def __init__(self, server: KubeServer) -> None:
-        self.server = server
-        self._config = str(server.kubeconfig())
-
-    def __call__(self, *args: str, stdin: str = "") -> Result:
-        return CliRunner().invoke(app, ["--kubeconfig", self._config, *args], input=stdin)
-
-    def done(self, *args: str, stdin: str = "") -> str:
-        result = self(*args, stdin=stdin)
-        assert result.exit_code == 0, (result.output, result.exception)
-        return result.stdout
-
-    def install(self, *args: str) -> str:
-        with starting_pods(self.server, SYSTEM, CONTROLLERS):
-            return self.done("install", "--timeout", "60s", *args)
 
 
 @pytest.fixture
@@ -98,15 +73,6 @@ INSTALLED = {
     "Role": ["osm", "osm-cli"],
     "RoleBinding": ["osm", "osm-cli"],
 }
-
-
-def kubectl(server: KubeServer, *args: str, stdin: str = "") -> str:
-    program = shutil.which("kubectl")
-    assert program, "kubectl is needed on the PATH"
-    command = [program, "--kubeconfig", str(server.kubeconfig()), *args]
-    result = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def new_namespace(server: KubeServer, name: str, **metadata: Any) -> str:
