@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,9 @@ _MISDIRECTED = 421
 _FORBIDDEN = 403
 _TOO_LARGE = 413
 _BUSY = 503
+_MOST_DIGITS = 20
+_LINGER_SECONDS = 0.5
+_LINGER_BYTES = 16 * 1024 * 1024
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 """Methods that get a series of their own; there are no bounds to what a client may invent."""
 
@@ -199,9 +203,10 @@ class BodyGuard:
 
 
 class UnreadBodyCloses:
-    """Closes the connection after an answer that did not wait for the whole body.
+    """Ends the connection after an answer that did not wait for the whole body.
 
-    The server would read the rest to find the next request, however long it is.
+    The server would read the rest to find the next request, however long it is. A little of it is
+    thrown away first: who is still sending when a connection is closed never sees the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -215,7 +220,8 @@ class UnreadBodyCloses:
         is_unread = _has_body(scope)
 
         async def note(message: Message) -> None:
-            if is_unread and message["type"] == "http.response.start":
+            starts = message["type"] == "http.response.start"
+            if starts and is_unread and not await _is_soon_read(scope, receive):
                 headers = [*message.get("headers", []), (b"connection", b"close")]
                 message = {**message, "headers": headers}
             await send(message)
@@ -223,20 +229,36 @@ class UnreadBodyCloses:
         async def watch() -> Message:
             nonlocal is_unread
             message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False):
+            if message["type"] != "http.request" or not message.get("more_body", False):
                 is_unread = False
             return message
 
         await self._app(scope, watch, note)
 
 
+async def _is_soon_read(scope: Scope, receive: Receive) -> bool:
+    """True when the rest of the body was short and quick; it was thrown away."""
+    count = 0
+    if _header(scope, b"expect"):  # who waits for "100 Continue" sends nothing before our answer
+        return False
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while count < _LINGER_BYTES:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return True
+                count += len(message.get("body", b""))
+    return False
+
+
 def _has_body(scope: Scope) -> bool:
-    names = {name for name, _ in scope["headers"]}
-    return b"transfer-encoding" in names or _declared_length(scope) > 0
+    return bool(_header(scope, b"transfer-encoding")) or _declared_length(scope) > 0
 
 
 def _declared_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
+    value = _header(scope, b"content-length")
+    return int(value[:_MOST_DIGITS]) if value.isdigit() else 0
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
