@@ -226,7 +226,7 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "E5002": (
             "FetchingPodFromCert",
-            "No Pod, or several, carry a sidecar's UUID; those that may not keep it are not served.",
+            "No Pod, or several, carry a sidecar's UUID; who may not keep it is not served.",
         ),
         "E5006": (
             "SendingDiscoveryResponse",

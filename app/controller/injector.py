@@ -21,7 +21,8 @@ from app.certs.manager import ISSUER_ID, Certificates
 from app.controller.decisions import Asked, Decision, DecisionLog, Outcome
 from app.errors import InjectionError, NamespaceInjectionError
 from app.inject.decide import Inject, Skip, decide, read_namespace
-from app.inject.plan import Injected, InjectionOptions, NewSidecar, diff, plan
+from app.inject.patch import diff
+from app.inject.plan import Injected, InjectionOptions, NewSidecar, plan
 from app.inject.secret import Credentials
 from app.mesh.snapshot import MeshNamespace, MeshSnapshot
 from app.objects import scheme

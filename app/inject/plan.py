@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
-
-import jsonpatch
 
 from app.errors import InjectionError
 from app.inject.containers import envoy, osm_init
 from app.inject.decide import Inject
 from app.inject.iptables import init_script, redirection
+from app.inject.patch import JsonPatch
 from app.inject.pod import BOOTSTRAP_VOLUME, PodView, parse_pod
 from app.inject.probes import MovedProbes, move_probes
 from app.inject.secret import (
@@ -36,8 +34,6 @@ from xds.builders.bootstrap import (
 from xds.policy.bootstrap import AdsServer, BootstrapSpec
 from xds.policy.identity import ProxyId
 from xds.policy.proxy import TlsParameters
-
-JsonPatch = list[dict[str, Any]]
 
 _PRODUCT = "openservicemesh.io"
 _SCRAPE_ANNOTATIONS = {
@@ -113,11 +109,6 @@ def plan(
     labels = _secret_labels(options)
     secret = bootstrap_secret(key, files, credentials=sidecar.credentials, labels=labels)
     return Plan(pod=edited, secret=secret)
-
-
-def diff(before: RawObject, after: RawObject) -> JsonPatch:
-    """The RFC 6902 patch that turns one object into the other; empty when they are equal."""
-    return list(jsonpatch.make_patch(before, after).patch)
 
 
 def _add_sidecar(

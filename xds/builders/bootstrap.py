@@ -7,6 +7,7 @@ Comes in one :class:`BootstrapSpec`, go out texts by file name, as the kubelet m
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 
@@ -25,7 +26,7 @@ from xds.builders.probes import (
 from xds.builders.telemetry import stdout_log
 from xds.policy.bootstrap import AdsServer, BootstrapSpec
 from xds.policy.http import MAX_PATTERN_PROGRAM
-from xds.policy.identity import ProxyId
+from xds.policy.identity import ProxyId, ServiceIdentity
 from xds.policy.proxy import TlsParameters
 from xds.protos import (
     Admin,
@@ -81,14 +82,26 @@ _CONNECT_SECONDS = 5
 _HTTP2_PING_SECONDS, _HTTP2_PING_TIMEOUT_SECONDS = 30, 10
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The C library writes a bootstrap in a millisecond, Python in more than ten."""
+"""The C library writes a bootstrap in a few milliseconds, Python in more than ten."""
+_NOBODY = ProxyId(uuid="", identity=ServiceIdentity(namespace="", service_account=""))
 _MAX_CONNECTIONS = 50_000
 """Far beyond what a Pod serves, well below the file descriptors that a container may open."""
 
 
 def build_files(spec: BootstrapSpec) -> dict[str, str]:
     """The text of each start-up file, by name; certificates and keys are not among them."""
-    return {BOOTSTRAP_FILE: _to_yaml(build_bootstrap(spec)), **build_secret_files()}
+    node = _node(spec.proxy, pod_name=spec.pod_name, product_version=spec.product_version)
+    head, tail = _around_node(replace(spec, proxy=_NOBODY, pod_name="", product_version=""))
+    return {BOOTSTRAP_FILE: head + _dump({"node": to_dict(node)}) + tail, **build_secret_files()}
+
+
+@lru_cache(maxsize=256)
+def _around_node(spec: BootstrapSpec) -> tuple[str, str]:
+    """The text before and after the node: all else is the same for all replicas of a workload."""
+    document = _plain(build_bootstrap(spec))
+    head = {name: value for name, value in document.items() if name < "node"}
+    tail = {name: value for name, value in document.items() if name > "node"}
+    return _dump(head), _dump(tail)
 
 
 def build_secret_files() -> dict[str, str]:
@@ -311,8 +324,13 @@ def _is_address(host: str) -> bool:
 
 
 def _to_yaml(message: Message) -> str:
+    return _dump(_plain(message))
+
+
+def _plain(message: Message) -> dict[str, object]:
     # A packed message becomes an OrderedDict, which YAML would write as a Python object.
-    return _dump(json.loads(json.dumps(to_dict(message))))
+    document: dict[str, object] = json.loads(json.dumps(to_dict(message)))
+    return document
 
 
 def _dump(document: object) -> str:

@@ -25,7 +25,8 @@ from injections import (
 )
 
 from app.errors import InjectionError
-from app.inject.plan import diff, plan
+from app.inject.patch import diff
+from app.inject.plan import plan
 from app.inject.secret import read_bootstrap, renewal, secret_files
 from app.objects.config import MeshConfigSpec
 from app.objects.meta import RawObject
