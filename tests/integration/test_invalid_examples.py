@@ -1,0 +1,171 @@
+"""A real API server refuses each invalid example with its promised words, by schema or webhook.
+
+Both webhooks answer as a controller would, over TLS, with the bookstore as their mesh; definitions
+and configurations are those that the controller registers. What only kubectl refuses (what is not
+YAML, a kind that no server has) is left to the tests on a whole cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kube_server
+import pytest
+import yaml
+
+from app.certs.x509 import SigningRoot, new_root
+from app.compute.local import LocalObjects
+from app.controller.runtime import Runtime
+from app.controller.webhooks import WebhookScope, injection, validation
+from app.listeners import HttpServer, Listener
+from app.main import body_budget, create_injection, create_validation
+from app.ports import CertificateRequest, Compute
+from app.settings import Settings
+from app.standalone.admission import Admission
+
+pytestmark = pytest.mark.kube
+
+CHECKOUT = Path(__file__).parents[2]
+EXAMPLES = CHECKOUT / "examples"
+PROMISE = "# refused: "
+OF_KUBECTL = frozenset({"broken", "unknown-kind"})
+FILES = [
+    pytest.param(file, id=file.stem)
+    for file in sorted((EXAMPLES / "invalid").glob("*.yaml"))
+    if file.stem not in OF_KUBECTL
+]
+NOW = datetime.now(UTC)
+ROOT = new_root(now=NOW)
+PLACE = ("osm-system", "osm-mesh-config")
+DEADLINE_SECONDS = 30
+WATCHED = ("Namespace", "ServiceAccount")
+
+
+def definitions() -> list[dict[str, Any]]:
+    return [
+        yaml.safe_load(file.read_text())
+        for file in sorted((CHECKOUT / "manifests" / "crds").glob("*.yaml"))
+        if file.stem != "kustomization"
+    ]
+
+
+PLURALS = {crd["spec"]["names"]["kind"]: crd["spec"]["names"]["plural"] for crd in definitions()}
+
+
+def url_of(raw: dict[str, Any]) -> str:
+    """Where an object of its kind is created."""
+    version, kind = raw["apiVersion"], raw["kind"]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    namespace = raw["metadata"].get("namespace")
+    plural = PLURALS.get(kind, f"{kind.lower()}s")
+    return f"{root}/namespaces/{namespace}/{plural}" if namespace else f"{root}/{plural}"
+
+
+@pytest.fixture(scope="module")
+def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
+    """Both webhooks of a controller that knows the bookstore."""
+    folders = [EXAMPLES / "bookstore" / "apps", EXAMPLES / "bookstore" / "smi"]
+    objects = LocalObjects(folders, admit=Admission(lambda _: "10.43.0.1", mesh_config=PLACE))
+    objects.load()
+    state = tmp_path_factory.mktemp("state")
+    settings = Settings(ads_host="127.0.0.1", ads_port=0, state_dir=state)
+    runtime = Runtime(settings, Compute(source=objects, writer=objects, envoy_admin=None))
+    runtime.start()
+    names = CertificateRequest(
+        common_name="localhost", dns_names=("localhost",), lifetime=timedelta(hours=1)
+    )
+    pair = SigningRoot.parse(ROOT, now=NOW, where="here").issue(names, now=NOW).key_pair
+    running, budget = HttpServer(), body_budget()
+    running.start()
+    for name, create in (("injector", create_injection), ("validator", create_validation)):
+        running.open(
+            Listener(
+                name=name,
+                app=create(runtime, budget),
+                host="127.0.0.1",
+                port=0,
+                option="",
+                certificate=lambda: pair,
+                most_connections=64,
+            )
+        )
+    yield running
+    running.stop()
+    runtime.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(listeners: HttpServer) -> Iterator[kube_server.KubeServer]:
+    """A server of its own that asks the webhooks, with the bookstore's namespaces and accounts."""
+    settings = Settings(
+        webhook_url="https://localhost",
+        injector_port=int(listeners.url("injector").rpartition(":")[2]),
+        validator_port=int(listeners.url("validator").rpartition(":")[2]),
+    )
+    scope = WebhookScope(version="test", roots=ROOT.certificate_chain)
+    with kube_server.running(controllers=True) as server:
+        for raw in (*definitions(), *bookstore()):
+            server.call("POST", url_of(raw), raw)
+        server.new_namespace("osm-system")
+        for raw in (validation(settings, scope, enforced=True), injection(settings, scope)):
+            server.call("POST", url_of(raw), raw)
+        wait_until_asked(server)
+        yield server
+
+
+def bookstore() -> Iterator[dict[str, Any]]:
+    """Its namespaces and accounts, namespaces first."""
+    files = sorted((EXAMPLES / "bookstore" / "apps").glob("*.yaml"))
+    found = [raw for file in files for raw in yaml.safe_load_all(file.read_text()) if raw]
+    for kind in WATCHED:
+        yield from (raw for raw in found if raw["kind"] == kind)
+
+
+def refusal(server: kube_server.KubeServer, raw: dict[str, Any]) -> str:
+    """What the server says to the object; empty when it would take it. Nothing is stored."""
+    try:
+        server.call("POST", f"{url_of(raw)}?dryRun=All", raw)
+    except urllib.error.HTTPError as error:
+        return str(json.loads(error.read())["message"])
+    return ""
+
+
+def wait_until_asked(server: kube_server.KubeServer) -> None:
+    """The server has read its new configurations, which takes it a second or so."""
+    probes = ("setting-host", "pod-port-twice")
+    pause = threading.Event()
+    for _ in range(DEADLINE_SECONDS * 10):
+        if all("webhook" in refusal(server, example(name)) for name in probes):
+            return
+        pause.wait(0.1)
+    pytest.fail("; ".join(refusal(server, example(name)) for name in probes))
+
+
+def example(name: str) -> dict[str, Any]:
+    raw: dict[str, Any] = yaml.safe_load((EXAMPLES / "invalid" / f"{name}.yaml").read_text())
+    return raw
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_invalid_example_is_refused_with_the_promised_words(
+    cluster: kube_server.KubeServer, file: Path
+) -> None:
+    message = refusal(cluster, example(file.stem))
+    promised = [
+        line.removeprefix(PROMISE)
+        for line in file.read_text().splitlines()
+        if line.startswith(PROMISE)
+    ]
+    assert [words for words in promised if words not in message] == [], message
+
+
+@pytest.mark.parametrize("name", ["apps/traffic-split", "smi/mesh-config", "smi/traffic-targets"])
+def test_good_example_is_taken(cluster: kube_server.KubeServer, name: str) -> None:
+    text = (EXAMPLES / "bookstore" / f"{name}.yaml").read_text()
+    assert {refusal(cluster, raw) for raw in yaml.safe_load_all(text)} == {""}
