@@ -127,13 +127,17 @@ class Reconciler:
 
     def _see_to(self, kept: Kept) -> bool:
         code = kept.altered_code
-        try:
-            current = self._cluster.read(kept.ref)
+
+        def merge(current: RawObject | None) -> RawObject | None:
+            # What is written is what this looked at: the label may go at any moment.
+            nonlocal code
+            code = kept.deleted_code if current is None else kept.altered_code
             self._look(kept.ref, current)
-            if kept.ref in self._released or self._has_truce(kept, current):
-                return False
-            code = kept.deleted_code if current is None else code
-            is_restored = settle(self._cluster, kept.ref, kept.merge)
+            is_left = kept.ref in self._released or self._has_truce(kept, current)
+            return current if is_left else kept.merge(current)
+
+        try:
+            is_restored = settle(self._cluster, kept.ref, merge)
         except Exception as error:  # tried again; one object must not keep the others from repair
             if self._note(kept.ref, f"{kept.ref} is not as it should be: {error}"):
                 self._log.exception("object not restored", object=str(kept.ref), error_code=code)

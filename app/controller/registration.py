@@ -154,12 +154,16 @@ class Registration:
 
     def _write(self, ref: ObjectRef) -> None:
         """The configuration is written, unless it was released from us and is of this release."""
-        if self._is_released(self._cluster.read(ref)):
+        ours = self._merge_injection if ref == self._injection else self._merge_validation
+
+        def merge(current: RawObject | None) -> RawObject | None:
+            if not self._is_released(current):
+                return ours(current)
             self._log.warning(
                 "webhook configuration left as it is: its label was removed", object=str(ref)
             )
-            return
-        merge = self._merge_injection if ref == self._injection else self._merge_validation
+            return current
+
         if settle(self._cluster, ref, merge):
             self._log.info("webhook configuration written", object=str(ref))
 

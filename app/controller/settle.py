@@ -13,8 +13,8 @@ from app.errors import NotFoundError, WriteConflict
 from app.objects.meta import ObjectRef, RawObject
 from app.ports import Cluster
 
-Merge = Callable[[RawObject | None], RawObject]
-"""What is there (None: nothing) to what should be; the same object where nothing is to do.
+Merge = Callable[[RawObject | None], RawObject | None]
+"""What is there (None: nothing) to what should be; the same where nothing is to do.
 
 It must not change its argument, and keep the metadata it does not own.
 """
@@ -36,7 +36,9 @@ def settle(cluster: Cluster, ref: ObjectRef, merge: Merge) -> bool:
 def _settle_once(cluster: Cluster, ref: ObjectRef, merge: Merge) -> bool:
     current = cluster.read(ref)
     wanted = merge(current)
-    return False if wanted == current else _write(cluster, current, wanted)
+    if wanted is None or wanted == current:
+        return False
+    return _write(cluster, current, wanted)
 
 
 def _write(cluster: Cluster, current: RawObject | None, wanted: RawObject) -> bool:

@@ -146,6 +146,21 @@ def test_object_with_its_label_back_is_kept_again() -> None:
     assert (scene.webhooks, scene.reconciler.problems()) == (OURS, ())
 
 
+class LosingLabel(FakeCluster):
+    """Somebody takes the label off between our read and our write."""
+
+    def replace(self, raw: RawObject) -> RawObject:
+        if "replace" not in [verb for verb, _ in self.calls]:
+            self.put(released(webhooks=[]))
+        return super().replace(raw)
+
+
+def test_label_that_goes_while_the_object_is_being_restored_counts() -> None:
+    cluster = LosingLabel({**wanted(), "webhooks": []})
+    assert Reconciler(cluster, [kept()], metrics=Metrics()).check() is False
+    assert (cluster.get(REF.kind, REF.name) or {})["webhooks"] == []
+
+
 # Other releases
 
 

@@ -319,6 +319,7 @@ def test_configurations_are_restored_as_they_should_be_now(
     restored = Awaited(running.cluster, ref, lambda raw: bool(raw["webhooks"] == good))
     running.put(which, webhooks=[{**webhook, "failurePolicy": "Ignore"} for webhook in good[:1]])
     assert restored.wait()
+    running.registration.stop()
     assert running.metrics.reconciliations.get(which[0]) == 1
 
 
