@@ -31,7 +31,8 @@ _GRACE_SECONDS = 15.0
 _LASTING_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _LOOK_AGAIN_SECONDS = 5.0
-_JOIN_SECONDS = 2.0
+JOIN_SECONDS = 2.0
+"""How long to wait for threads that were told to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +165,7 @@ class Reflector:
     def stop(self) -> None:
         """The sink is told nothing after this returns."""
         self.end()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
-            # A list that is under way is not waited for: what it brings is dropped.
-            self._thread.join(_JOIN_SECONDS)
+        self.join(JOIN_SECONDS)
 
     def end(self) -> None:
         """As ``stop``, but does not wait for the thread: to end many at once."""
@@ -174,6 +173,14 @@ class Reflector:
         with self._telling:
             if self._lines is not None:
                 self._lines.close()
+
+    def join(self, seconds: float) -> None:
+        """The thread has ended, or the time is over.
+
+        A list that is under way is not waited for longer: what it brings is dropped.
+        """
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
 
     def turn(self) -> float | None:
         """Listed where necessary, and watched once; how long to wait before the next turn.

@@ -9,11 +9,12 @@ Source: kubernetes-surface 9.2; data-plane 3.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from app.compute.kube_objects import served_version
-from app.compute.kube_reflect import PAGE, Feed, Reflector, Selection
+from app.compute.kube_reflect import JOIN_SECONDS, PAGE, Feed, Reflector, Selection
 from app.errors import NotFoundError
 from app.events import ObjectChanged, ObjectDeleted, ObjectEvent, SourceChecked, Synced
 from app.metrics import Metrics
@@ -75,8 +76,9 @@ class KubeSource:
         """No event is posted after this returns."""
         for reflector in self._reflectors:
             reflector.end()
+        deadline = time.monotonic() + JOIN_SECONDS
         for reflector in self._reflectors:
-            reflector.stop()
+            reflector.join(max(0.0, deadline - time.monotonic()))
 
     def staleness_seconds(self) -> dict[str, float]:
         """Since when nothing was heard of each kind, by its name."""

@@ -309,6 +309,27 @@ def test_new_server_is_followed_by_slices_and_endpoints_are_not_asked_for() -> N
         assert api.asked("/api/v1/endpoints") == []
 
 
+def test_stop_waits_for_no_list_that_hangs() -> None:
+    kinds = {"Service": "services", "Endpoints": "endpoints", "Pod": "pods", "Secret": "secrets"}
+    with kube_api.running() as api:
+        api.serve("v1", **kinds)
+        for plural in kinds.values():
+            api.on(f"/api/v1/{plural}", Reply(silent=True))
+        client = KubeClient(
+            Configuration(host=api.url, no_proxy="127.0.0.1"),
+            namespace="default",
+            timeout_seconds=20,
+        )
+        source = KubeSource(client, Metrics(), osm_namespace=OSM, config_name="config")
+        posted = PostedEvents()
+        source.start(posted, [ObjectKind(kind) for kind in kinds])
+        posted.wait_until(lambda: len(api.requests) >= 2 * len(kinds))
+        began = time.monotonic()
+        source.stop()
+        assert time.monotonic() - began < 4
+        assert posted.events == []
+
+
 # Kinds of our own, which come later
 
 
