@@ -8,6 +8,7 @@ import factory
 import pytest
 
 from app.events import ObjectDeleted
+from app.mesh.catalog.compile import Catalog
 from app.mesh.refresh import LiveMesh, MeshScope
 from app.objects.policy import Egress, ExtensionService
 from xds.policy.identity import Issuers
