@@ -219,7 +219,7 @@ def _set_volume(spec: RawObject, secret_name: str) -> None:
 
 
 def _mark(pod: RawObject, decision: Inject, uuid: str) -> None:
-    metadata = pod.setdefault("metadata", {})
+    metadata = pod["metadata"] = pod.get("metadata") or {}
     metadata["labels"] = {**(metadata.get("labels") or {}), PROXY_UUID_LABEL: uuid}
     if decision.metrics:
         metadata["annotations"] = {**(metadata.get("annotations") or {}), **_SCRAPE_ANNOTATIONS}
