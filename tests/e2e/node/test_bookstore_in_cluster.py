@@ -99,11 +99,26 @@ def test_pods_deleted_under_load_lose_no_request(bookstore: ClusterNode, buyer: 
     bookstore.kubectl("scale", "deploy/bookstore-v1", "-n", "bookstore", "--replicas=2")
     bookstore.wait_ready("bookstore/bookstore-v1")
     for pod in bookstore.pods("bookstore", "version=v1"):
-        bookstore.kubectl("delete", "pod", "-n", "bookstore", pod["metadata"]["name"])
-        bookstore.wait_ready("bookstore/bookstore-v1")
+        name = pod["metadata"]["name"]
+        bookstore.kubectl("delete", "pod", "-n", "bookstore", name, "--wait=false")
+        wait_until_replaced(bookstore, name)
     buyer.collect(time.time(), 100)
     allowed(buyer.since(began))
     bookstore.kubectl("scale", "deploy/bookstore-v1", "-n", "bookstore", "--replicas=1")
+
+
+def wait_until_replaced(node: ClusterNode, victim: str) -> None:
+    """Two stores of version 1 are ready, and the victim is none of them."""
+
+    def ready() -> set[str]:
+        return {
+            pod["metadata"]["name"]
+            for pod in node.pods("bookstore", "version=v1")
+            for one in pod["status"].get("conditions", ())
+            if (one["type"], one["status"]) == ("Ready", "True")
+        }
+
+    node.wait_until(lambda: len(ready() - {victim}) == 2, 60, "bookstore")
 
 
 def test_rollout_under_load_loses_no_request(bookstore: ClusterNode, buyer: Caller) -> None:
@@ -135,7 +150,7 @@ def test_commands_reach_the_mesh_as_the_user(bookstore: ClusterNode) -> None:
     ready = bookstore.osm("proxy", "get", "ready", buyer["pod"], "-n", "bookbuyer")
     assert ready.strip() == "LIVE"
     meshes = json.loads(bookstore.osm("mesh", "list", "-o", "json"))
-    assert [mesh["name"] for mesh in meshes] == ["osm"]
+    assert [mesh["mesh_name"] for mesh in meshes] == ["osm"]
     namespaces = json.loads(bookstore.osm("namespace", "list", "-o", "json"))
     assert {n["namespace"] for n in namespaces} == {
         "bookbuyer",
