@@ -16,7 +16,7 @@ from typing import Any
 
 from app.mesh.snapshot import MeshSnapshot
 from app.objects.config import MeshConfig
-from app.objects.meta import KubeObject, ObjectKind, RawObject, Rejected, shown
+from app.objects.meta import KubeObject, ObjectKey, ObjectKind, RawObject, Rejected, shown
 from app.objects.policy import Egress, ExtensionService, IngressBackend, Retry, Telemetry
 from app.objects.root import MeshRootCertificate
 from app.objects.scheme import KINDS, decode
@@ -114,11 +114,15 @@ def _remarks(
     if isinstance(found, Rejected):
         yield _unreadable(found, refuses=kind.may_refuse and not _same_spec(raw, old))
         return
-    before = decode(old) if old is not None else None
-    former = None if before is None or isinstance(before, Rejected) else before[1]
     settled = _same_spec(raw, old)
-    for remark in kind.rule(found[1], former, context):
+    for remark in kind.rule(found[1], _former(old, found[0]), context):
         yield replace(remark, refuses=remark.refuses and not settled)
+
+
+def _former(old: RawObject | None, key: ObjectKey) -> KubeObject | None:
+    """What the object was; None where there was none, or none that could be read."""
+    found = decode(old)
+    return found[1] if not isinstance(found, Rejected) and found[0] == key else None
 
 
 def _unreadable(found: Rejected, *, refuses: bool) -> Remark:

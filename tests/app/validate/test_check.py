@@ -68,6 +68,11 @@ def test_object_that_could_not_be_read_before_may_be_repaired() -> None:
     assert reasons(factory.egress("shop/e"), old=unread) == {}
 
 
+def test_former_object_of_another_kind_is_no_former_one() -> None:
+    new = factory.root_certificate("osm-system/r", role="passive", trustDomain="")
+    assert list(reasons(new, old=factory.egress("osm-system/r"))) == ["spec.trustDomain"]
+
+
 def test_object_on_its_way_out_is_left_alone() -> None:
     leaving = labelled(WORSE, deletionTimestamp="2026-01-01T00:00:00Z")
     assert judge(leaving, old=BAD) == verdict(())

@@ -160,6 +160,13 @@ def test_body_that_cannot_hold_a_review_is_an_http_error(body: bytes, refusal: H
             f"the admission body has more than {MAX_VALUES} values",
             id="too-many-values",
         ),
+        pytest.param(
+            {str(n): 0 for n in range(MAX_VALUES // 2 + 1)},
+            "",
+            "E6103",
+            f"the admission body has more than {MAX_VALUES} values",
+            id="too-many-keys",
+        ),
         pytest.param([], "", "E6103", "the admission body is not an AdmissionReview", id="list"),
         pytest.param(
             {**review(), "kind": "Pod"},
