@@ -114,7 +114,8 @@ class Runtime:
         self._injector: Injector | None = None
         self._ads_port: int | None = None
         self._ready = Readiness()
-        self.metrics.version.labels(self.product_version, "", "").set(1)
+        build = (self.settings.build_date, self.settings.git_commit)
+        self.metrics.version.labels(self.product_version, *build).set(1)
         watch_proxies(self.hub.ledger, self.metrics, self._clock)
 
     # Reading

@@ -97,6 +97,9 @@ def test_pod_gets_its_sidecar_and_a_bootstrap(
     assert {"bootstrap.yaml"} <= secret["data"].keys()
     (told,) = controller.get("/api/v1/injections?namespace=shop", token=ADMIN_TOKEN)
     assert (told["outcome"], told["uuid"]) == ("injected", uuid)
+    page = controller.get("/metrics")
+    assert 'osm_http_response_total{code="200",method="POST",path="/mutate-pod-creation"}' in page
+    assert 'osm_admission_webhook_response_total{kind="Pod",success="true"}' in page
 
 
 def test_no_pod_is_quicker_than_its_namespace(
@@ -238,6 +241,51 @@ def test_pods_are_refused_while_no_controller_runs(
     assert (
         "osm-proxy-uuid" in server.call("POST", pods(namespace), pod("web"))["metadata"]["labels"]
     )
+
+
+@pytest.mark.parametrize(
+    ("account", "environment", "reason", "words"),
+    [
+        pytest.param(
+            "osm",
+            {"OSM_CERTIFICATE_MANAGER": "vault"},
+            "FatalInvalidCLIParameters",
+            "not in this release",
+            id="setting",
+        ),
+        pytest.param(
+            "osm",
+            {"OSM_INJECTOR_PORT": "0", "OSM_API_HOST": "192.0.2.1"},
+            "FatalInitializationError",
+            "cannot listen on 192.0.2.1",
+            id="listener",
+        ),
+        pytest.param("osm-cli", {}, "", "not allowed to read", id="without-rights"),
+    ],
+)
+def test_failure_to_start_is_told(
+    server: KubeServer,
+    tmp_path: Path,
+    account: str,
+    environment: dict[str, str],
+    reason: str,
+    words: str,
+) -> None:
+    kubeconfig = server.kubeconfig(account_token(server, OSM, account), namespace=OSM)
+    pod_name = f"controller-of-{tmp_path.name.replace('_', '-')}"
+    process = ControllerProcess(kubeconfig, tmp_path, CONTROLLER_POD_NAME=pod_name, **environment)
+    with ended(process):
+        process.start()
+        assert process.process is not None
+        assert process.process.wait(30) == 1
+    lines = process.log.read_text().splitlines()
+    told = [line for line in lines if "does not start" in line]
+    assert words in told[0]
+    assert json.loads(told[0])["error_code"].startswith("E")
+    assert not [line for line in lines if "Traceback" in line]
+    found = server.call("GET", f"/api/v1/namespaces/{OSM}/events")["items"]
+    reasons = [e["reason"] for e in found if e["involvedObject"]["name"] == pod_name]
+    assert reasons == ([reason] if reason else [])
 
 
 def test_log_is_json_without_secrets(controller: ControllerProcess) -> None:

@@ -1,23 +1,34 @@
 """Whatever is asked, the admin API answers as its OpenAPI document says, and never with a 5xx."""
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from app.controller.runtime import Runtime
 from app.main import create_api
 
-HOST = {"Host": "127.0.0.1"}
+ALONE = {"Host": "127.0.0.1"}
+WITH_TOKEN = {"Authorization": "Bearer writer"}
 
 
-def test_answers_are_as_documented(runtime: Runtime) -> None:
-    document = schemathesis.openapi.from_asgi("/openapi.json", create_api(runtime), headers=HOST)
+def ask_everything(runtime: Runtime, headers: dict[str, str], *, examples: int) -> int:
+    document = schemathesis.openapi.from_asgi("/openapi.json", create_api(runtime), headers=headers)
     operations = [found.ok() for found in document.get_all_operations()]
-    assert len(operations) >= 12
     for operation in operations:
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
         def asks(case: schemathesis.Case) -> None:
-            case.call_and_validate(headers=HOST)
+            case.call_and_validate(headers=headers)
 
         asks()
+    return len(operations)
+
+
+def test_answers_are_as_documented(runtime: Runtime) -> None:
+    assert ask_everything(runtime, ALONE, examples=20) >= 20
+
+
+@pytest.mark.usefixtures("in_cluster")
+def test_answers_in_a_cluster_are_as_documented(runtime: Runtime) -> None:
+    assert ask_everything(runtime, WITH_TOKEN, examples=10) >= 25

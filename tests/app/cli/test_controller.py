@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +14,7 @@ from typer.testing import CliRunner
 
 from app.cli import controller
 from app.cli.control_plane import failure_event, is_native
-from app.cli.controller import controller_settings
+from app.cli.controller import Ended, EndSignals, controller_settings
 from app.errors import CaError, CertificateError, ListenError, SettingError
 from app.ports import ServerVersion
 from app.settings import Settings, read_settings
@@ -155,3 +158,26 @@ def test_failure_is_an_event_of_the_pod(error: Any, reason: str) -> None:
     assert event["message"] == f"x ({error.code})"
     assert event["involvedObject"]["name"] == "osm-controller-1"
     assert event["metadata"]["name"].startswith("osm-controller-1.")
+
+
+@pytest.fixture
+def signals() -> Iterator[EndSignals]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield EndSignals()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_signal_breaks_the_start_off(signals: EndSignals) -> None:
+    with pytest.raises(Ended):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert signals.again.is_set()
+
+
+def test_first_signal_ends_the_wait_and_the_second_the_delay(signals: EndSignals) -> None:
+    threading.Timer(0.05, signal.raise_signal, (signal.SIGTERM,)).start()
+    signals.wait()
+    assert not signals.again.is_set()
+    signal.raise_signal(signal.SIGINT)
+    assert signals.again.is_set()
