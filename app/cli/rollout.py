@@ -74,7 +74,8 @@ def make_plan(overrides: Overrides, chart_path: Path | None, namespace: str) -> 
     installation = Installation(
         values=overrides.values,
         namespace=overrides.values.osm.osm_namespace or namespace,
-        version=distribution_version("openservicemesh"),
+        # A label takes no plus sign, which a local version has.
+        version=distribution_version("openservicemesh").replace("+", "-"),
     )
     manifests = load_manifests(find_manifests(chart_path))
     return Plan(installation=installation, manifests=manifests, overrides=overrides)
