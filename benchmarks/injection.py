@@ -118,7 +118,8 @@ class Controller:
         ports = {name: _free_port() for name in ("injector", "validator", "api", "ads")}
         self.api = f"http://127.0.0.1:{ports['api']}"
         self.ads_port = ports["ads"]
-        command = [str(_OSM), "controller", "run", "--kubeconfig", str(server.kubeconfig())]
+        command = [str(_OSM), "--kubeconfig", str(server.kubeconfig()), "controller", "run"]
+        command += ["--mesh-name", "osm", "--osm-namespace", "osm-system"]
         environment = {f"OSM_{name.upper()}_PORT": str(port) for name, port in ports.items()}
         environment |= {"OSM_WEBHOOK_URL": "https://127.0.0.1", "OSM_WEBHOOK_HOST": "127.0.0.1"}
         environment |= {"OSM_ADS_HOST": "127.0.0.1", "OSM_API_HOST": "127.0.0.1"}
