@@ -24,7 +24,7 @@ from app.cli.rollout import (
     progress,
     wait_until_ready,
 )
-from app.errors import NotFoundError
+from app.errors import NotFoundError, RefusedError
 from app.install.apply import apply_objects
 from app.install.meshes import Mesh, read_meshes
 from app.install.overrides import overrides_of, parse_values
@@ -38,6 +38,7 @@ from app.install.takeover import (
     read_running,
     upgraded_values,
 )
+from app.install.values import Values
 from app.objects.meta import ObjectRef, RawObject
 from app.ports import Cluster
 
@@ -58,6 +59,7 @@ def upgrade(
     given, patience = parse_values(values or ()), parse_timeout(timeout)
     cluster = open_cluster(context)
     mesh = _find(cluster, mesh_name)
+    _check_names(given.values, mesh)
     running = read_running(cluster, mesh)
     previous = read_release(cluster, mesh.name, mesh.namespace)
     tree, dropped = upgraded_values(
@@ -101,6 +103,18 @@ def _find(cluster: Cluster, name: str) -> Mesh:
         f"mesh [{name}] does not exist; "
         + (f"there is {there}: name it with --mesh-name" if there else "install it: osm install")
     )
+
+
+def _check_names(given: Values, mesh: Mesh) -> None:
+    """A running mesh keeps its name and place: its members, certificates and sidecars have them."""
+    wanted = given.osm
+    if "mesh_name" in wanted.model_fields_set and wanted.mesh_name != mesh.name:
+        raise RefusedError(f"mesh [{mesh.name}] cannot be renamed; leave out osm.meshName")
+    if wanted.osm_namespace not in ("", mesh.namespace):
+        raise RefusedError(
+            f"mesh [{mesh.name}] cannot move out of namespace [{mesh.namespace}]; "
+            "leave out osm.osmNamespace"
+        )
 
 
 def _tell(mesh: Mesh, dropped: tuple[str, ...]) -> None:

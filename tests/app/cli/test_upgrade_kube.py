@@ -26,6 +26,7 @@ from app.settings import Settings
 
 pytestmark = pytest.mark.kube
 
+MANIFESTS = Path(__file__).parents[3] / "manifests"
 ORIGINAL = Path(__file__).with_name("original.yaml")
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments"
 SERVICES = f"/api/v1/namespaces/{SYSTEM}/services"
@@ -207,7 +208,7 @@ def test_an_upgrade_keeps_the_mesh_and_starts_other_values_anew(osm: Osm) -> Non
 
 
 def test_a_mesh_of_kubectl_can_be_upgraded(osm: Osm) -> None:
-    kubectl(osm.server, "apply", "-k", str(Path(__file__).parents[3] / "manifests"))
+    kubectl(osm.server, "apply", "-k", str(MANIFESTS))
     osm.ready("mesh", "upgrade", "--set", "osm.image.tag=new")
     container = controller(osm.server)["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "openservicemesh/osm:new"
@@ -217,3 +218,9 @@ def test_an_upgrade_names_the_meshes_there_are(osm: Osm) -> None:
     missing = osm("mesh", "upgrade")
     assert isinstance(missing.exception, NotFoundError)
     assert "install it: osm install" in str(missing.exception)
+    kubectl(osm.server, "apply", "-k", str(MANIFESTS))
+    missing = osm("mesh", "upgrade", "--mesh-name", "other")
+    assert "there is [osm] in namespace [osm-system]" in str(missing.exception)
+    for value in ("osm.meshName=new", "osm.osmNamespace=elsewhere"):
+        refused = osm("mesh", "upgrade", "--set", value)
+        assert isinstance(refused.exception, RefusedError)

@@ -39,10 +39,7 @@ def test_only_what_was_not_there_counts_as_created() -> None:
     cluster, told = FakeCluster(NAMESPACE), list[str]()
     applied = apply_objects(cluster, [DEPLOYMENT, NAMESPACE], told.append)
     assert applied.created == (CONTROLLER,)
-    assert told == [
-        "applying Namespace osm-system",
-        "applying Deployment osm-system/osm-controller",
-    ]
+    assert told == [f"applying {ObjectRef.of(raw)}" for raw in (NAMESPACE, DEPLOYMENT)]
     assert apply_objects(cluster, [DEPLOYMENT], told.append).created == ()
 
 

@@ -135,9 +135,8 @@ def test_what_the_release_remembers_goes() -> None:
             ObjectRef.of(unlabelled),
         ),
     )
-    cluster = FakeCluster(
-        unlabelled, factory.raw("Namespace", "osm-system"), encode_release(release)
-    )
+    namespace = factory.raw("Namespace", "osm-system")
+    cluster = FakeCluster(unlabelled, namespace, encode_release(release))
     remove(cluster)
     assert {ref.kind for ref in cluster.objects} == {"Namespace"}
 

@@ -73,9 +73,10 @@ def test_running_deployments_are_read_from_the_cluster() -> None:
 @pytest.mark.parametrize(
     ("replicas", "kept"),
     [
-        pytest.param(1, {}, id="one"),
+        pytest.param(1, {}, id="one-is-the-default"),
         pytest.param(0, {}, id="none"),
-        pytest.param(11, {}, id="many"),
+        pytest.param(3, {"osmController": {"replicaCount": 3}}, id="some"),
+        pytest.param(11, {}, id="more-than-a-value-may-say"),
     ],
 )
 def test_replicas_are_kept_where_somebody_scaled(replicas: int, kept: dict[str, Any]) -> None:
