@@ -46,30 +46,37 @@ class ManifestFormat(StrEnum):
     JSON = "json"
 
 
+MeshName = Annotated[
+    str | None, typer.Option("--mesh-name", help="name of the new mesh (default: osm)")
+]
+EnforceSingleMesh = Annotated[
+    bool | None,
+    typer.Option(
+        "--enforce-single-mesh/--no-enforce-single-mesh",
+        help="no other mesh may be in the cluster (default)",
+    ),
+]
+Atomic = Annotated[
+    bool, typer.Option("--atomic", help="take everything back when the mesh does not get ready")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="print the objects instead of applying them")
+]
+DryRunFormat = Annotated[
+    ManifestFormat, typer.Option("--output", "-o", help="format of --dry-run: yaml or json")
+]
+
+
 def install(
     context: typer.Context,
     chart_path: ChartPath = None,
-    mesh_name: Annotated[
-        str | None, typer.Option("--mesh-name", help="name of the new mesh (default: osm)")
-    ] = None,
-    enforce_single_mesh: Annotated[
-        bool | None,
-        typer.Option(
-            "--enforce-single-mesh/--no-enforce-single-mesh",
-            help="no other mesh may be in the cluster (default)",
-        ),
-    ] = None,
+    mesh_name: MeshName = None,
+    enforce_single_mesh: EnforceSingleMesh = None,
     timeout: Timeout = "5m",
     values: SetValues = None,
-    atomic: Annotated[
-        bool, typer.Option("--atomic", help="take everything back when the mesh does not get ready")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="print the objects instead of applying them")
-    ] = False,
-    output: Annotated[
-        ManifestFormat, typer.Option("--output", "-o", help="format of --dry-run: yaml or json")
-    ] = ManifestFormat.YAML,
+    atomic: Atomic = False,
+    dry_run: DryRun = False,
+    output: DryRunFormat = ManifestFormat.YAML,
 ) -> None:
     """Install the control plane into a cluster and wait until it is ready."""
     flags = {"mesh_name": mesh_name, "enforce_single_mesh": enforce_single_mesh}

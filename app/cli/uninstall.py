@@ -28,6 +28,23 @@ from app.ports import Cluster
 DEFAULT_CA_SECRET: Final = "osm-ca-bundle"  # noqa: S105 a name
 _PATIENCE = timedelta(seconds=60)
 
+ClusterWide = Annotated[
+    bool,
+    typer.Option(
+        "--delete-cluster-wide-resources",
+        "-a",
+        help="also the definitions of the mesh's kinds, and with them every object of these "
+        "kinds, whichever mesh it is for",
+    ),
+]
+CaSecret = Annotated[
+    str,
+    typer.Option(
+        "--ca-bundle-secret-name",
+        help="Secret of the mesh's root (default: what it was installed with)",
+    ),
+]
+
 app = typer.Typer(help="Take a mesh out of a cluster.", no_args_is_help=True)
 
 
@@ -38,25 +55,11 @@ def uninstall(
     context: typer.Context,
     mesh_name: Annotated[str, typer.Option("--mesh-name", help="only this mesh")] = "",
     force: Annotated[bool, typer.Option("--force", "-f", help="do not ask")] = False,
-    cluster_wide: Annotated[
-        bool,
-        typer.Option(
-            "--delete-cluster-wide-resources",
-            "-a",
-            help="also the definitions of the mesh's kinds, and with them every object of these "
-            "kinds, whichever mesh it is for",
-        ),
-    ] = False,
+    cluster_wide: ClusterWide = False,
     delete_namespace: Annotated[
         bool, typer.Option("--delete-namespace", help="also the control plane's namespace")
     ] = False,
-    ca_bundle_secret_name: Annotated[
-        str,
-        typer.Option(
-            "--ca-bundle-secret-name",
-            help="Secret of the mesh's root (default: what it was installed with)",
-        ),
-    ] = "",
+    ca_bundle_secret_name: CaSecret = "",
     local_port: Annotated[int, typer.Option("--local-port", "-p", hidden=True)] = 9091,
 ) -> None:
     """Remove a mesh; objects that users wrote stay, and sidecars until their Pods restart."""

@@ -63,12 +63,9 @@ def upgrade(
     running = read_running(cluster, mesh)
     previous = read_release(cluster, mesh.name, mesh.namespace)
     tree, dropped = upgraded_values(
-        kept_values(running),
-        previous.overrides if previous else {},
-        given.tree,
-        reuse=reuse_values,
+        kept_values(running), previous.overrides if previous else {}, given.tree, reuse=reuse_values
     )
-    _tell(mesh, dropped)
+    _announce(mesh, dropped)
     plan = make_plan(overrides_of(tree, given.warnings), chart_path, mesh.namespace)
     objects = plan.objects(dialect_of(cluster))
     now, then = in_two_steps(mesh, objects)
@@ -79,18 +76,7 @@ def upgrade(
         apply_objects(cluster, then, told)
         write_release(cluster, release_of(plan.installation, tree, objects))
         _remove_rest(cluster, running, previous, objects)
-    console.print(
-        f"OSM successfully upgraded mesh [{mesh.name}] in namespace [{mesh.namespace}]",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if mesh.members:
-        console.print(
-            "Running sidecars keep their version until their Pods are restarted. Members: "
-            + ", ".join(mesh.members),
-            highlight=False,
-            soft_wrap=True,
-        )
+    _tell_end(mesh)
 
 
 def _find(cluster: Cluster, name: str) -> Mesh:
@@ -117,13 +103,11 @@ def _check_names(given: Values, mesh: Mesh) -> None:
         )
 
 
-def _tell(mesh: Mesh, dropped: tuple[str, ...]) -> None:
+def _announce(mesh: Mesh, dropped: tuple[str, ...]) -> None:
     if mesh.is_original:
-        console.print(
+        _say(
             f"Taking over mesh [{mesh.name}] of the original OSM {mesh.version}: its MeshConfig, "
-            "root, webhooks and members stay",
-            highlight=False,
-            soft_wrap=True,
+            "root, webhooks and members stay"
         )
     if dropped:
         warn(
@@ -142,3 +126,16 @@ def _remove_rest(
     removal = remove_refs(cluster, sorted(rest), lambda _: None)
     for ref, reason in removal.failed.items():
         warn(f"{ref} is not needed any more but could not be removed: {reason}")
+
+
+def _tell_end(mesh: Mesh) -> None:
+    _say(f"OSM successfully upgraded mesh [{mesh.name}] in namespace [{mesh.namespace}]")
+    if mesh.members:
+        _say(
+            "Running sidecars keep their version until their Pods are restarted. Members: "
+            + ", ".join(mesh.members)
+        )
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)

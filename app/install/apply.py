@@ -119,7 +119,8 @@ def wait_for_rollout(
 def _adopt(cluster: Cluster, ref: ObjectRef, present: RawObject) -> None:
     """Fields that another installer wrote are ours, so that applying removes those we leave out."""
     fields = adopted_fields(present)
-    if fields is None:
+    # A namespace was there before the mesh: its labels are its owner's.
+    if fields is None or ref.kind == "Namespace":
         return
     version = present["metadata"].get("resourceVersion")
     try:

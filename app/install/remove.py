@@ -78,6 +78,7 @@ def remove_mesh(
     remover.remove(remover.leases())
     remover.remove(remover.settings())
     remover.remove(remover.secrets(ca_secret))
+    remover.unmark_home()
     return remover.removal
 
 
@@ -168,6 +169,20 @@ class _Remover:
                     self._cluster.patch(ref, change.patch)
             except AppError as error:
                 self.removal.failed[ref] = str(error)
+
+    def unmark_home(self) -> None:
+        """The control plane's namespace has lost the labels that we applied, and only those.
+
+        They would stop another product's webhooks, or Pods that are not restricted.
+        """
+        ref = ObjectRef(api_version="v1", kind="Namespace", name=self._mesh.namespace)
+        try:
+            if self._cluster.read(ref) is not None:
+                # What the same manager leaves out at the next apply is removed.
+                metadata = {"name": ref.name}
+                self._cluster.apply({"apiVersion": "v1", "kind": ref.kind, "metadata": metadata})
+        except AppError as error:
+            self.removal.failed[ref] = str(error)
 
     def await_end(self, wait: Waiting) -> None:
         """No controller runs any more, or the time is over."""

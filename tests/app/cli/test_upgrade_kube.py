@@ -207,6 +207,18 @@ def test_an_upgrade_keeps_the_mesh_and_starts_other_values_anew(osm: Osm) -> Non
     assert container["image"] == "mirror.example/osm:new"
 
 
+def test_the_namespace_keeps_the_labels_of_its_owner_and_no_other(osm: Osm) -> None:
+    osm.server.new_namespace(SYSTEM, labels={"team": "a"})
+    namespace = f"/api/v1/namespaces/{SYSTEM}"
+    osm.install()
+    labels = osm.server.call("GET", namespace)["metadata"]["labels"]
+    assert {"team", "control-plane", "openservicemesh.io/ignore"} <= set(labels)
+    osm.done("uninstall", "mesh", "--force")
+    metadata = osm.server.call("GET", namespace)["metadata"]
+    assert metadata["labels"] == {"team": "a"}
+    assert "annotations" not in metadata
+
+
 def test_a_mesh_of_kubectl_can_be_upgraded(osm: Osm) -> None:
     kubectl(osm.server, "apply", "-k", str(MANIFESTS))
     osm.ready("mesh", "upgrade", "--set", "osm.image.tag=new")

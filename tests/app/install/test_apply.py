@@ -62,6 +62,13 @@ def test_fields_of_another_installer_become_ours_before_the_first_apply() -> Non
     assert [one["manager"] for one in found["metadata"]["managedFields"]] == ["osm"]
 
 
+def test_the_owner_of_a_namespace_stays_its_owner() -> None:
+    written = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
+    cluster = FakeCluster(factory.raw("Namespace", "a", meta={"managedFields": [written]}))
+    apply_objects(cluster, [factory.raw("Namespace", "a")], lambda _: None)
+    assert [verb for verb, _ in cluster.calls] == ["read", "apply"]
+
+
 def test_the_last_applied_is_removed_first() -> None:
     cluster = FakeCluster(NAMESPACE, DEPLOYMENT)
     refs = [ObjectRef.of(raw) for raw in (NAMESPACE, ACCOUNT, DEPLOYMENT)]
