@@ -28,6 +28,7 @@ from xds.resource import MeshError
 
 app = typer.Typer(help="The control plane of a cluster.", no_args_is_help=True)
 
+_LOOK_SECONDS = 1.0
 _REQUIRED = ("mesh_name", "osm_namespace")
 _LATER = {"vault": "HashiCorp Vault", "cert-manager": "cert-manager"}
 _IMAGES = {
@@ -69,7 +70,9 @@ class EndSignals:
     def wait(self) -> None:
         """Returns once the process is told to end."""
         self._is_starting = False
-        self._first.wait()
+        # The kernel may hand a signal to any thread; Python acts on it when the main one runs next.
+        while not self._first.wait(_LOOK_SECONDS):
+            pass
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         (self.again if self._first.is_set() else self._first).set()
