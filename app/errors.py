@@ -240,6 +240,10 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "UnsupportedProtocolForService",
             "A port's protocol is unknown, or differs from that of a port with the same target.",
         ),
+        "E6101": (
+            "ParsingMutatingWebhookCert",
+            "A listener's new certificate cannot be used; it goes on with the one before.",
+        ),
         "E6103": (
             "DecodingAdmissionReqBody",
             "An admission request is not an AdmissionReview that can be read; it is refused.",
