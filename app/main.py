@@ -46,6 +46,8 @@ _SURPRISE = "E5000"
 _ADMIN = (mesh.router, namespaces.router, proxies.router, policies.router, errors.router)
 _CLUSTER_ONLY = (namespaces.changes,)
 _DEBUG_REQUESTS = 4
+_NEWS_SECONDS = 0.2
+"""How long a warning waits for what it misses; the API server tells of a write sooner."""
 
 
 def create_api(runtime: Runtime) -> FastAPI:
@@ -79,8 +81,16 @@ def create_validation(runtime: Runtime, budget: BodyBudget) -> FastAPI:
     """What the API server asks before it stores an object of the mesh; nothing else."""
 
     def validate(new: RawObject | None, old: RawObject | None, operation: Operation) -> Verdict:
-        namespace = runtime.settings.osm_namespace
-        return check(new, old, operation, snapshot=runtime.snapshot, osm_namespace=namespace)
+        def judged() -> Verdict:
+            namespace = runtime.settings.osm_namespace
+            return check(new, old, operation, snapshot=runtime.snapshot, osm_namespace=namespace)
+
+        verdict = judged()
+        if verdict.allowed and verdict.warnings:
+            # What is missed may have been written a moment ago, by the same kubectl apply.
+            runtime.hear_news(_NEWS_SECONDS)
+            verdict = judged()
+        return verdict
 
     return _admission(runtime, budget, validation_router(validate, _counted(runtime.metrics)))
 

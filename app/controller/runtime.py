@@ -8,6 +8,7 @@ listeners answer. Specification: kubernetes-surface 6.5.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,6 +166,11 @@ class Runtime:
         if not self._loop.catch_up(timeout_seconds):
             return False
         return self.hub.wait_until_settled(max(0.0, deadline - time.monotonic()))
+
+    def hear_news(self, seconds: float) -> None:
+        """The snapshot holds what was written before, unless the API server tells it late."""
+        threading.Event().wait(seconds)
+        self._loop.catch_up(seconds)
 
     def certificates(self) -> tuple[CertificateRecord, ...]:
         """The certificates in use, sorted by name; no keys."""
