@@ -125,10 +125,10 @@ class ClusterNode:
         found = self.kubectl("get", kind, *([name] if name else []), *where, *pick, "-o", "json")
         return json.loads(found) if name else json.loads(found)["items"]
 
-    def apply(self, *paths: Path) -> None:
-        """The files' objects are applied as a user does it."""
-        for path in paths:
-            self.kubectl("apply", "-f", str(path))
+    def apply(self, *paths: Path) -> str:
+        """The files' objects are applied as a user does it; what kubectl warned of."""
+        applied = [self._run(["kubectl", "apply", "-f", str(path)]) for path in paths]
+        return "".join(one.stderr for one in applied)
 
     def create(self, *objects: dict[str, Any]) -> None:
         """The objects are applied."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from e2e.caller import Caller, allowed, shared
-from e2e.node.cluster_node import ClusterNode
+from e2e.node.cluster_node import EXAMPLE, ClusterNode
 
 pytestmark = [pytest.mark.root, pytest.mark.envoy, pytest.mark.node]
 
@@ -59,6 +59,11 @@ def wait_until_owned(node: ClusterNode, pod: dict[str, Any]) -> None:
         return [owner["uid"] for owner in found["metadata"].get("ownerReferences", ())]
 
     node.wait_until(lambda: owners() == [pod["metadata"]["uid"]], 20)
+
+
+def test_policies_applied_together_miss_nothing(bookstore: ClusterNode) -> None:
+    bookstore.kubectl("delete", "-f", str(EXAMPLE / "smi" / "traffic-targets.yaml"))
+    assert bookstore.apply(EXAMPLE / "smi" / "traffic-targets.yaml") == ""
 
 
 def test_both_versions_are_asked_by_weight(buyer: Caller) -> None:

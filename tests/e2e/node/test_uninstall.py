@@ -40,7 +40,7 @@ def test_no_namespace_is_marked(bookstore: ClusterNode, uninstalled: str) -> Non
         for one in bookstore.get("namespaces")
         for part in ("labels", "annotations")
         for key in one["metadata"].get(part) or {}
-        if key.startswith(MARKS) and one["metadata"]["name"] != "osm-system"
+        if key.startswith(MARKS)
     ]
     assert marks == []
 
