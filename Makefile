@@ -15,10 +15,10 @@ NODE_NEEDS := etcd:etcd-server kubectl:kubernetes-client containerd:containerd r
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE ?= docker.io/openservicemesh/osm:$(VERSION)
 
-.PHONY: help demo test lint format bench golden docs image e2e-node pins system node-system clean
+.PHONY: help demo test lint format bench bench-injection golden docs image e2e-node pins system node-system clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
 
 demo: $(VENV)/installed system ## the bookstore through real Envoys on this machine: live table, Ctrl-C ends it
 	$(BIN)/osm demo $(ARGS)
@@ -39,6 +39,9 @@ format: $(VENV)/installed ## rewrite files in the project's format
 
 bench: $(VENV)/installed ## synthetic proxies against the real server (200; ARGS='--proxies 1000 -o json')
 	$(BIN)/python -m benchmarks.streams $(ARGS)
+
+bench-injection: $(VENV)/installed system ## Pods injected through a real API server (KUBEBUILDER_ASSETS)
+	$(BIN)/python -m benchmarks.injection $(ARGS)
 
 golden: $(VENV)/installed ## rewrite the golden files; review the difference like code
 	UPDATE_GOLDEN=1 $(BIN)/pytest -q tests -m "not serial and not root and not envoy" $(ARGS)
