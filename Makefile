@@ -13,6 +13,8 @@ NODE_NEEDS := etcd:etcd-server kubectl:kubernetes-client containerd:containerd r
   /usr/lib/cni/host-local:containernetworking-plugins conntrack:conntrack ipset:ipset socat:socat \
   iptables:iptables openssl:openssl xz:xz-utils mmdebstrap:mmdebstrap gcc:gcc /usr/include/stdio.h:libc6-dev
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
+COMMITTED := $(shell git show -s --format=%cI 2>/dev/null)
 IMAGE ?= docker.io/openservicemesh/osm:$(VERSION)
 
 .PHONY: help demo test lint format bench bench-injection golden docs image e2e-node pins system node-system clean
@@ -53,8 +55,9 @@ image: $(VENV)/installed ## the container image: without an engine where K8S_NOD
 	@if [ -n "$$K8S_NODE_TOOLS" ]; then \
 	  $(BIN)/python image/rootfs.py build/image && "$$K8S_NODE_TOOLS/make-image.sh" from $(IMAGE) \
 	    --copy build/image/opt/osm:/opt/osm --copy build/image/usr/share/osm:/usr/share/osm \
-	    --copy build/image/usr/local/bin/osm:/usr/local/bin/osm:755 --entrypoint osm --user 1000:3000; \
-	else docker build -t $(IMAGE) .; fi
+	    --copy build/image/usr/local/bin/osm:/usr/local/bin/osm:755 --entrypoint osm --user 1000:3000 \
+	    --env OSM_GIT_COMMIT=$(COMMIT) --env OSM_BUILD_DATE=$(COMMITTED); \
+	else docker build --build-arg GIT_COMMIT=$(COMMIT) --build-arg BUILD_DATE=$(COMMITTED) -t $(IMAGE) .; fi
 
 e2e-node: $(VENV)/installed node-system ## the mesh on a real Kubernetes node (K8S_NODE_TOOLS); needs root, at most 8 minutes
 	$(BIN)/pytest -m node tests/e2e/node $(ARGS)

@@ -49,7 +49,9 @@ def closure(name: str) -> dict[str, Distribution]:
     return found
 
 
-def _requirements(one: Distribution, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+def _requirements(
+    one: Distribution, extras: frozenset[str]
+) -> Iterator[tuple[str, frozenset[str]]]:
     for text in one.requires or ():
         requirement = Requirement(text)
         marker = requirement.marker
@@ -100,7 +102,11 @@ def main(root: Path) -> None:
     copy_program(root)
     # The root file system is read-only in a cluster, so byte code is made here.
     compileall.compile_dir(
-        packages, quiet=1, workers=0, stripdir=str(root), invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+        packages,
+        quiet=1,
+        workers=0,
+        stripdir=str(root),
+        invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
     )
 
 
