@@ -11,7 +11,6 @@ import gc
 import os
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from app import logs
 from app.compute.kube_access import KubeAuthenticator
@@ -22,7 +21,6 @@ from app.controller.crds import load_crds
 from app.controller.registration import Registration
 from app.controller.runtime import Runtime, SidecarPlatform
 from app.controller.serving import Webhook, WebhookIdentity
-from app.errors import CaError, CertificateError, SettingError
 from app.listeners import (
     CLIENT_KEEP_ALIVE_SECONDS,
     Application,
@@ -31,20 +29,12 @@ from app.listeners import (
 )
 from app.main import body_budget, create_api, create_debug, create_injection, create_validation
 from app.metrics import Metrics
-from app.objects.meta import RawObject
-from app.ports import Cluster, Compute, ServerVersion
+from app.ports import Compute, ServerVersion
 from app.settings import Settings
-from xds.resource import MeshError
 
 _NATIVE_SINCE = (1, 29)
 """Sidecars that are restartable init containers, on by default."""
 _WEBHOOK_CONNECTIONS = 512
-_REASONS = (
-    (SettingError, "FatalInvalidCLIParameters"),
-    (CaError, "FatalInvalidCertificateManager"),
-    (CertificateError, "FatalCertificateIssuanceFailure"),
-)
-_UNKNOWN_REASON = "FatalInitializationError"
 _POD_NAME = "CONTROLLER_POD_NAME"
 
 
@@ -159,30 +149,6 @@ class ControlPlane:
 def is_native(version: ServerVersion) -> bool:
     """True when the API server takes sidecars as restartable init containers."""
     return (version.major, version.minor) >= _NATIVE_SINCE
-
-
-def write_failure(cluster: Cluster, error: MeshError, *, namespace: str, pod: str) -> None:
-    """The Pod has a Warning event that says why its controller does not start."""
-    cluster.create(failure_event(error, namespace=namespace, pod=pod, now=datetime.now(UTC)))
-
-
-def failure_event(error: MeshError, *, namespace: str, pod: str, now: datetime) -> RawObject:
-    """The Warning that ``kubectl describe pod`` shows (kubernetes-surface 9.1)."""
-    reason = next((r for kind, r in _REASONS if isinstance(error, kind)), _UNKNOWN_REASON)
-    moment = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{pod}.{int(now.timestamp() * 1e9):x}", "namespace": namespace},
-        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": pod, "namespace": namespace},
-        "type": "Warning",
-        "reason": reason,
-        "message": f"{error} ({error.code})",
-        "source": {"component": "osm-controller"},
-        "firstTimestamp": moment,
-        "lastTimestamp": moment,
-        "count": 1,
-    }
 
 
 def _compute(settings: Settings, cluster: KubeClient, metrics: Metrics) -> Compute:

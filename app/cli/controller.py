@@ -152,7 +152,8 @@ def _serve(context: typer.Context, signals: EndSignals) -> None:
 
 def _tell_failure(context: typer.Context, error: MeshError) -> None:
     """Why the process does not start is in its log, and an event of its Pod where it is one."""
-    from app.cli.control_plane import write_failure  # noqa: PLC0415 as above
+    from app.controller.runtime import SystemClock  # noqa: PLC0415 as above
+    from app.controller.warnings import PodWarnings, fatal_reason, own_pod  # noqa: PLC0415
 
     log = logs.logger("controller")
     log.error("the control plane does not start", error=str(error), error_code=error.code)
@@ -161,9 +162,11 @@ def _tell_failure(context: typer.Context, error: MeshError) -> None:
         return
     try:
         cluster = open_cluster(context)
-        write_failure(cluster, error, namespace=cluster.namespace, pod=pod)
     except MeshError as refused:
         log.warning("no event was written", error=str(refused), error_code=refused.code)
+        return
+    warnings = PodWarnings(cluster, SystemClock(), pod=own_pod(cluster.namespace, pod))
+    warnings.tell_and_wait(fatal_reason(error), f"{error} ({error.code})")
 
 
 def controller_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:

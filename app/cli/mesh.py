@@ -10,16 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.client import AdminClient, TunnelTransport
 from app.cli.cluster import open_cluster
 from app.cli.output import Output, OutputFormat, console, emit_json, emit_rows
-from app.cli.portforward import PodHttp, PodPort
-from app.cli.reach import ADMIN_PORT, Access, ready_controllers
+from app.cli.reach import ADMIN_PORT, Access, public_admin
 from app.cli.upgrade import upgrade
 from app.errors import AppError
 from app.install.meshes import Mesh, read_meshes
 from app.install.render import CONTROLLER
-from app.ports import Cluster
 
 app = typer.Typer(help="Meshes of a cluster.", no_args_is_help=True)
 app.command("upgrade")(upgrade)
@@ -43,7 +40,10 @@ def list_meshes(
     """Meshes of the cluster, their namespaces and what each supports."""
     del local_port  # Of the original, which had to forward one.
     cluster = open_cluster(context)
-    rows = [_row(cluster, mesh) for mesh in read_meshes(cluster)]
+    rows = [
+        _row(mesh, ask_controllers(cluster, mesh.namespace, "/smi/version"))
+        for mesh in read_meshes(cluster)
+    ]
     if output is OutputFormat.JSON:
         emit_json(rows)
         return
@@ -61,20 +61,14 @@ def list_meshes(
     )
 
 
-def ask_controllers(cluster: Any, namespace: str, path: str) -> dict[str, Any] | None:
-    """What the first ready controller that answers says to anybody; None when none does."""
-    access: Access = cluster
+def ask_controllers(cluster: Access, namespace: str, path: str) -> dict[str, Any] | None:
+    """What a ready controller says to anybody; None when none does."""
     try:
-        pods = access.list("v1", "Pod", namespace=namespace, labels=f"app={CONTROLLER}")
-        for pod in ready_controllers(pods, namespace):
-            target = PodPort(namespace=namespace, pod=pod, port=ADMIN_PORT)
-            transport = TunnelTransport(PodHttp(access, target))
-            with AdminClient(f"http://localhost:{ADMIN_PORT}", transport=transport) as client:
-                answer: dict[str, Any] = client.get(path)
-                return answer
+        with public_admin(cluster, namespace) as client:
+            answer: dict[str, Any] = client.get(path)
+            return answer
     except AppError:
         return None
-    return None
 
 
 def supported(answer: dict[str, Any] | None) -> list[str]:
@@ -84,12 +78,12 @@ def supported(answer: dict[str, Any] | None) -> list[str]:
     return sorted(f"{kind}:{version}" for kind, version in answer.items())
 
 
-def _row(cluster: Cluster, mesh: Mesh) -> dict[str, Any]:
+def _row(mesh: Mesh, answer: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "mesh_name": mesh.name,
         "namespace": mesh.namespace,
         "version": mesh.version or None,
         "members": list(mesh.members),
         "original": mesh.is_original,
-        "smi": supported(ask_controllers(cluster, mesh.namespace, "/smi/version")),
+        "smi": supported(answer),
     }

@@ -284,8 +284,9 @@ def test_failure_to_start_is_told(
     assert json.loads(told[0])["error_code"].startswith("E")
     assert not [line for line in lines if "Traceback" in line]
     found = server.call("GET", f"/api/v1/namespaces/{OSM}/events")["items"]
-    reasons = [e["reason"] for e in found if e["involvedObject"]["name"] == pod_name]
-    assert reasons == ([reason] if reason else [])
+    events = [event for event in found if event["involvedObject"]["name"] == pod_name]
+    assert [event["reason"] for event in events] == ([reason] if reason else [])
+    assert [event["message"] for event in events if words not in event["message"]] == []
 
 
 def test_log_is_json_without_secrets(controller: ControllerProcess) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from app.cli import controller
-from app.cli.control_plane import failure_event, is_native
+from app.cli.control_plane import is_native
 from app.cli.controller import Ended, EndSignals, controller_settings
-from app.errors import CaError, CertificateError, ListenError, SettingError
+from app.errors import SettingError
 from app.ports import ServerVersion
 from app.settings import Settings, read_settings
 
@@ -140,24 +140,6 @@ def test_webhook_url_is_a_base_without_port(url: str) -> None:
 def test_sidecars_are_native_since_1_29(version: tuple[int, int], native: bool) -> None:
     major, minor = version
     assert is_native(ServerVersion(major=major, minor=minor, text="")) is native
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        pytest.param(SettingError("x"), "FatalInvalidCLIParameters", id="setting"),
-        pytest.param(CaError("x"), "FatalInvalidCertificateManager", id="root"),
-        pytest.param(CertificateError("x"), "FatalCertificateIssuanceFailure", id="certificate"),
-        pytest.param(ListenError("x"), "FatalInitializationError", id="any-other"),
-    ],
-)
-def test_failure_is_an_event_of_the_pod(error: Any, reason: str) -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    event = failure_event(error, namespace="osm-system", pod="osm-controller-1", now=now)
-    assert (event["type"], event["reason"]) == ("Warning", reason)
-    assert event["message"] == f"x ({error.code})"
-    assert event["involvedObject"]["name"] == "osm-controller-1"
-    assert event["metadata"]["name"].startswith("osm-controller-1.")
 
 
 @pytest.fixture
