@@ -93,14 +93,14 @@ class Renewal:
 
 def due_time(stamp: Stamp, *, jitter: float) -> datetime:
     """When a Secret with these annotations must be renewed; long ago where they do not say so."""
+    issuers = {stamp.signing_issuer, stamp.validating_issuer}
     try:
         expires = datetime.fromisoformat(stamp.expiry)
-    except ValueError:
-        expires = None
-    issuers = {stamp.signing_issuer, stamp.validating_issuer}
-    if expires is None or expires.tzinfo is None or issuers != {ISSUER_ID}:
-        return datetime.min.replace(tzinfo=UTC)
-    return sidecar_renewal_time(expires, jitter=jitter)
+        if expires.tzinfo is not None and issuers == {ISSUER_ID}:
+            return sidecar_renewal_time(expires, jitter=jitter)
+    except (ValueError, OverflowError):
+        pass  # Anybody may write it who may write Secrets there, such as the year 1.
+    return datetime.min.replace(tzinfo=UTC)
 
 
 def _is_of(secret: BootstrapSecret, pod: MeshPod | None) -> bool:

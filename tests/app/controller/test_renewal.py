@@ -110,6 +110,14 @@ def test_secret_is_renewed_when_a_third_of_its_life_is_left() -> None:
         pytest.param(
             {
                 "openservicemesh.io/signing-issuer-id": "legacy-compat",
+                "openservicemesh.io/validating-issuer-id": "legacy-compat",
+                "openservicemesh.io/xds-certificate-expiry": "0001-01-01T00:00:00Z",
+            },
+            id="long-before-certificates",
+        ),
+        pytest.param(
+            {
+                "openservicemesh.io/signing-issuer-id": "legacy-compat",
                 "openservicemesh.io/validating-issuer-id": "other",
                 "openservicemesh.io/xds-certificate-expiry": "2030-01-31T12:00:00Z",
             },
