@@ -137,7 +137,7 @@ class Injector:
 
     def _config(self, snapshot: MeshSnapshot) -> MeshConfigSpec:
         """The MeshConfig; it is read where the snapshot shows none: it may be brand new."""
-        if snapshot.config != MeshConfigSpec():
+        if snapshot.has_config:
             return snapshot.config
         scope = self._scope
         key = ObjectKey(

@@ -135,6 +135,7 @@ class _Step:
         before = set(self._old.workloads.namespaces) if self._old else set()
         now = {one.name for one in self._namespaces}
         self._monitored = now
+        self._mesh_config = store.get(MeshConfig, scope.osm_namespace, scope.config_name)
         self._joined = now - before
         self._left = before - now
 
@@ -147,6 +148,7 @@ class _Step:
         new = MeshSnapshot(
             revision=self._old.revision + 1 if self._old else 1,
             config=self._config(),
+            has_config=self._mesh_config is not None,
             issuers=issuers,
             dns_suffix=self._scope.dns_suffix,
             workloads=self._workloads(pods),
@@ -173,7 +175,7 @@ class _Step:
             yield from self._store.all(model, namespace)
 
     def _config(self) -> MeshConfigSpec:
-        found = self._store.get(MeshConfig, self._scope.osm_namespace, self._scope.config_name)
+        found = self._mesh_config
         key = ObjectKey(
             kind=ObjectKind.MESH_CONFIG,
             namespace=self._scope.osm_namespace,

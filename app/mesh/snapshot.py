@@ -174,6 +174,8 @@ class MeshSnapshot:
     """Sorted: what is not in force, from sources and from resolving references."""
     objects: ObjectTable = NO_OBJECTS
     """What users wrote, for validation and for showing."""
+    has_config: bool = False
+    """True when there is a MeshConfig that can be read; else ``config`` holds the defaults."""
 
 
 def unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
@@ -188,6 +190,7 @@ def unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
     same = (
         old.dns_suffix == new.dns_suffix
         and old.config is new.config
+        and old.has_config == new.has_config
         and old.issuers is new.issuers
         and old.workloads is new.workloads
         and old.services is new.services

@@ -145,8 +145,15 @@ def test_label_taken_off_a_moment_ago_does_not_keep_a_pod_bare() -> None:
     assert isinstance(Desk(ignored, written=(in_mesh(),)).inject(), Injected)
 
 
-def test_yes_of_the_snapshot_costs_no_read() -> None:
-    desk = Desk(in_mesh(), factory.mesh_config(sidecar={"mode": "native"}))
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(factory.mesh_config(sidecar={"mode": "native"}), id="with-settings"),
+        pytest.param(factory.mesh_config(), id="all-defaults"),
+    ],
+)
+def test_yes_of_the_snapshot_costs_no_read(config: RawObject) -> None:
+    desk = Desk(in_mesh(), config)
     desk.writer.failing = {"read": UnreachableError("no API server")}
     assert isinstance(desk.inject(), Injected)
 

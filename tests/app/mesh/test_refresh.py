@@ -49,10 +49,11 @@ class World:
         self.snapshot = self._mesh.refresh(events)
 
     def after(self, *events: ObjectEvent) -> tuple[set[str], MeshSnapshot]:
-        """Parts that are new after the events, but for ``objects``, and the new snapshot."""
+        """Parts that policy may depend on and that are new, and the new snapshot."""
         old, self.snapshot = self.snapshot, self._mesh.refresh(events)
         new = {part for part in PARTS if getattr(old, part) is not getattr(self.snapshot, part)}
         differs = bool(new) or old.objects is not self.snapshot.objects
+        differs = differs or old.has_config != self.snapshot.has_config
         assert self.snapshot.revision == old.revision + differs
         assert (self.snapshot is old) is not differs
         return new, self.snapshot
@@ -337,6 +338,14 @@ def test_findings_name_the_place_of_their_object_as_it_is_now() -> None:
     assert [one.where for one in world.snapshot.rejected] == ["a.yaml:3"]
     assert world.after(factory.changed(raw, "a.yaml:8"))[0] == {"rejected"}
     assert [one.where for one in world.snapshot.rejected] == ["a.yaml:8"]
+
+
+def test_config_that_says_nothing_but_defaults_is_told_from_none() -> None:
+    world = World()
+    before = world.snapshot
+    assert before.has_config
+    assert world.after(gone(factory.mesh_config())) == (set(), world.snapshot)
+    assert (world.snapshot.has_config, world.snapshot.config) == (False, before.config)
 
 
 def test_config_falls_back_and_tells() -> None:

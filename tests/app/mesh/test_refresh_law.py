@@ -135,6 +135,7 @@ def content(snapshot: MeshSnapshot) -> dict[str, Any]:
     """Everything a snapshot says but its revision, comparable by value."""
     return {
         "config": snapshot.config,
+        "has_config": snapshot.has_config,
         "pods": dict(snapshot.workloads.pods),
         "namespaces": dict(snapshot.workloads.namespaces),
         "duplicates": snapshot.workloads.duplicate_uuids,
