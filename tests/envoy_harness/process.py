@@ -39,8 +39,13 @@ class RealEnvoy:
         prefix: list[str] | None = None,
         ads: dict[str, object] | None = None,
         node_id: str = "test",
+        protocol: str = "DELTA_GRPC",
     ) -> None:
-        """``ads``: how ADS is reached, instead of a unix socket; see ``ads_over_tls``."""
+        """``ads``: how ADS is reached, instead of a unix socket; see ``ads_over_tls``.
+
+        ``protocol`` is Envoy's ``api_type``; ``GRPC`` is the state of the world.
+        """
+        self._protocol = protocol
         self._directory = directory
         self._ads = ads
         self._node_id = node_id
@@ -144,7 +149,7 @@ class RealEnvoy:
                 "lds_config": source,
                 "cds_config": source,
                 "ads_config": {
-                    "api_type": "DELTA_GRPC",
+                    "api_type": self._protocol,
                     "transport_api_version": "V3",
                     "set_node_on_first_message_only": True,
                     "grpc_services": [{"envoy_grpc": {"cluster_name": CONTROLLER}}],

@@ -104,8 +104,10 @@ class Servicer:
 def proxy_of(context: grpc.ServicerContext, issuers: Issuers) -> ProxyId:
     """The proxy that the client's certificate names; raise :class:`StreamError` if none."""
     facts = context.auth_context()
-    dns_names = [name.decode() for name in facts.get("peer_dns", ())]
     uris = [uri.decode() for uri in facts.get("peer_uri", ())]
+    # The original named its sidecars in the common name; it counts where no other name does.
+    names = facts.get("peer_dns") or (() if uris else facts.get("x509_common_name", ()))
+    dns_names = [name.decode() for name in names]
     if not dns_names and not uris:
         raise StreamError(Status.UNAUTHENTICATED, "the client has shown no certificate with names")
     try:
