@@ -12,8 +12,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root: run `sudo make test`"))
         if item.get_closest_marker("kube"):
-            # One worker runs them all, so that one server serves them all.
-            item.add_marker(pytest.mark.xdist_group("kube"))
+            # One worker runs all that share a server.
+            is_whole = "whole_kube" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("whole-kube" if is_whole else "kube"))
             if not kube_server.ASSETS:
                 item.add_marker(pytest.mark.skip(reason=kube_server.HOW_TO_GET_ONE))
 
@@ -27,3 +28,17 @@ def kube() -> Iterator[kube_server.KubeServer]:
     """A real API server with controllers; the tests of one process share it, by namespaces."""
     with kube_server.running(controllers=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _one_by_one() -> Iterator[kube_server.KubeServer]:
+    with kube_server.running(controllers=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def whole_kube(_one_by_one: kube_server.KubeServer) -> Iterator[kube_server.KubeServer]:
+    """A real API server for one module alone, which may change what is cluster-wide."""
+    before = _one_by_one.keys()
+    yield _one_by_one
+    _one_by_one.erase_since(before)

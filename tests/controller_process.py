@@ -13,17 +13,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from kube_server import KubeServer
+from until import until
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 OSM = "osm-system"
@@ -57,17 +56,6 @@ def account_token(kube: KubeServer, namespace: str, name: str) -> str:
         return found and kube.call("GET", f"{path}/{found[0]['name']}").get("data", {}).get("token")
 
     return b64decode(until(secret, "a token of the account")).decode()
-
-
-def until(find: Callable[[], Any], what: str, *, seconds: float = 30) -> Any:
-    """What is found, once it is true."""
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            if found := find():
-                return found
-        pause.wait(0.05)
-    raise TimeoutError(f"{what} did not come in {seconds:g} s")
 
 
 class ControllerProcess:

@@ -18,9 +18,9 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 import urllib.error
 import urllib.request
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from until import until
 
 ASSETS = os.environ.get("KUBEBUILDER_ASSETS", "")
 HOW_TO_GET_ONE = (
@@ -44,6 +45,7 @@ _CONTROLLERS = (
     "serviceaccount,serviceaccount-token,replicaset,deployment,endpoint,garbagecollector,"
     "namespace,statefulset,job"
 )
+_OF_KUBERNETES = ("default", "kube-node-lease", "kube-public", "kube-system")
 _PUTS_AT_ONCE = 100
 """Of 128 that etcd takes in one transaction."""
 
@@ -97,9 +99,11 @@ class KubeServer:
         self._write_keys()
         self._spawn("etcd", self._etcd())
         self.start_api()
+        self._wait_for("/api/v1/namespaces/default")
         if self._controllers:
             self._spawn("controllers", self._manager())
-        self._wait_for("/api/v1/namespaces/default")
+            for namespace in _OF_KUBERNETES:
+                self.wait_for_account(namespace)
 
     def start_api(self) -> None:
         """The API server answers again, at the same address with the same data."""
@@ -127,6 +131,29 @@ class KubeServer:
     def erase(self, key: str) -> None:
         """An object is gone from etcd, though the API server was not asked."""
         self._etcdctl("/v3/kv/deleterange", {"key": _base64(f"/registry/{key}")})
+
+    def keys(self) -> frozenset[str]:
+        """Which objects there are, as etcd names them."""
+        every = {
+            "key": _base64("/registry/"),
+            "range_end": _base64("/registry0"),
+            "keys_only": True,
+        }
+        found = json.loads(self._etcdctl("/v3/kv/range", every)).get("kvs", ())
+        paths = (b64decode(one["key"]).decode().removeprefix("/registry/") for one in found)
+        return frozenset(paths)
+
+    def erase_since(self, before: frozenset[str]) -> None:
+        """What was made since then is gone at once, whatever finalizers say; watches tell of it."""
+
+        def are_gone() -> bool:
+            made = self.keys() - before
+            for key in made:
+                self.erase(key)
+            return not made
+
+        # More than once: a controller may still be making something, such as a token.
+        until(are_gone, "the state of before")
 
     def stop(self) -> None:
         """Nothing of it runs any more."""
@@ -181,9 +208,14 @@ class KubeServer:
         return json.loads(text) if text.startswith(b"{") else text.decode()
 
     def new_namespace(self, name: str, **metadata: Any) -> str:
-        """The namespace exists, with a default service account where controllers run."""
+        """The namespace exists."""
         self.call("POST", "/api/v1/namespaces", {"metadata": {"name": name, **metadata}})
         return name
+
+    def wait_for_account(self, namespace: str) -> None:
+        """The namespace's default account has its token, without which no Pod can be made there."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
+        until(lambda: self.call("GET", path).get("secrets"), f"the account of {namespace}")
 
     # Parts
 
@@ -245,14 +277,12 @@ class KubeServer:
 
     def _wait_for(self, path: str) -> None:
         """The path answers; a log's end is shown where it does not in time."""
-        pause = threading.Event()
-        for _ in range(_DEADLINE_SECONDS * 10):
-            with contextlib.suppress(OSError):
-                self.call("GET", path)
-                return
-            pause.wait(0.1)
-        tail = (self.folder / "api.log").read_text()[-2000:]
-        raise TimeoutError(f"{path} does not answer: {tail}")
+        try:
+            until(lambda: self.call("GET", path), path, seconds=_DEADLINE_SECONDS)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"{error}: {(self.folder / 'api.log').read_text()[-2000:]}"
+            ) from None
 
     def _etcdctl(self, path: str, body: dict[str, Any]) -> str:
         request = urllib.request.Request(

@@ -12,17 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kube_server
 import pytest
-from controller_process import (
-    OSM,
-    ControllerProcess,
-    account_token,
-    ended,
-    install_rights,
-    until,
-)
+from controller_process import OSM, ControllerProcess, account_token, ended, install_rights
 from kube_server import ADMIN_TOKEN, KubeServer
+from until import until
 
 pytestmark = pytest.mark.kube
 
@@ -32,11 +25,10 @@ CONFIG = f"/apis/config.openservicemesh.io/v1alpha2/namespaces/{OSM}/meshconfigs
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[KubeServer]:
-    """A server of its own: webhooks concern every namespace."""
-    with kube_server.running(controllers=True) as running:
-        install_rights(running)
-        yield running
+def server(whole_kube: KubeServer) -> KubeServer:
+    """For us alone: webhooks concern every namespace."""
+    install_rights(whole_kube)
+    return whole_kube
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +59,7 @@ def pods(namespace: str) -> str:
 
 def new_mesh_namespace(server: KubeServer, name: str) -> str:
     server.new_namespace(name, labels=MESH, annotations=INJECT)
-    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    until(lambda: server.call("GET", account).get("secrets"), "the default account")
+    server.wait_for_account(name)
     return name
 
 
@@ -122,8 +113,7 @@ def test_pod_outside_the_mesh_is_left_alone(
     server: KubeServer, controller: ControllerProcess
 ) -> None:
     server.new_namespace("outside")
-    account = "/api/v1/namespaces/outside/serviceaccounts/default"
-    until(lambda: server.call("GET", account).get("secrets"), "the default account")
+    server.wait_for_account("outside")
     made = server.call("POST", pods("outside"), pod("web"))
     assert [c["name"] for c in made["spec"]["containers"]] == ["app"]
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import kube_server
 import pytest
 import yaml
+from kube_server import KubeServer
 
 from app.certs.x509 import SigningRoot, new_root
 from app.compute.local import LocalObjects
@@ -101,22 +101,21 @@ def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
 
 
 @pytest.fixture(scope="module")
-def cluster(listeners: HttpServer) -> Iterator[kube_server.KubeServer]:
-    """A server of its own that asks the webhooks, with the bookstore's namespaces and accounts."""
+def cluster(listeners: HttpServer, whole_kube: KubeServer) -> KubeServer:
+    """A server that asks the webhooks, with the bookstore's namespaces and accounts."""
     settings = Settings(
         webhook_url="https://localhost",
         injector_port=int(listeners.url("injector").rpartition(":")[2]),
         validator_port=int(listeners.url("validator").rpartition(":")[2]),
     )
     scope = WebhookScope(version="test", roots=ROOT.certificate_chain)
-    with kube_server.running(controllers=True) as server:
-        for raw in (*definitions(), *bookstore()):
-            server.call("POST", url_of(raw), raw)
-        server.new_namespace("osm-system")
-        for raw in (validation(settings, scope, enforced=True), injection(settings, scope)):
-            server.call("POST", url_of(raw), raw)
-        wait_until_asked(server)
-        yield server
+    for raw in (*definitions(), *bookstore()):
+        whole_kube.call("POST", url_of(raw), raw)
+    whole_kube.new_namespace("osm-system")
+    for raw in (validation(settings, scope, enforced=True), injection(settings, scope)):
+        whole_kube.call("POST", url_of(raw), raw)
+    wait_until_asked(whole_kube)
+    return whole_kube
 
 
 def bookstore() -> Iterator[dict[str, Any]]:
@@ -127,7 +126,7 @@ def bookstore() -> Iterator[dict[str, Any]]:
         yield from (raw for raw in found if raw["kind"] == kind)
 
 
-def refusal(server: kube_server.KubeServer, raw: dict[str, Any]) -> str:
+def refusal(server: KubeServer, raw: dict[str, Any]) -> str:
     """What the server says to the object; empty when it would take it. Nothing is stored."""
     try:
         server.call("POST", f"{url_of(raw)}?dryRun=All", raw)
@@ -136,7 +135,7 @@ def refusal(server: kube_server.KubeServer, raw: dict[str, Any]) -> str:
     return ""
 
 
-def wait_until_asked(server: kube_server.KubeServer) -> None:
+def wait_until_asked(server: KubeServer) -> None:
     """The server has read its new configurations, which takes it a second or so."""
     probes = ("setting-host", "pod-port-twice")
     pause = threading.Event()
@@ -154,7 +153,7 @@ def example(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("file", FILES)
 def test_invalid_example_is_refused_with_the_promised_words(
-    cluster: kube_server.KubeServer, file: Path
+    cluster: KubeServer, file: Path
 ) -> None:
     message = refusal(cluster, example(file.stem))
     promised = [
@@ -166,6 +165,6 @@ def test_invalid_example_is_refused_with_the_promised_words(
 
 
 @pytest.mark.parametrize("name", ["apps/traffic-split", "smi/mesh-config", "smi/traffic-targets"])
-def test_good_example_is_taken(cluster: kube_server.KubeServer, name: str) -> None:
+def test_good_example_is_taken(cluster: KubeServer, name: str) -> None:
     text = (EXAMPLES / "bookstore" / f"{name}.yaml").read_text()
     assert {refusal(cluster, raw) for raw in yaml.safe_load_all(text)} == {""}

@@ -6,10 +6,8 @@ controller's rights there are wider than its use of them, which `app/compute` an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import kube_server
 import pytest
 from kube_server import KubeServer
 from osm_command import SYSTEM, kubectl
@@ -23,10 +21,9 @@ REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[KubeServer]:
-    with kube_server.running() as running:
-        kubectl(running, "apply", "-k", str(MANIFESTS))
-        yield running
+def server(whole_kube: KubeServer) -> KubeServer:
+    kubectl(whole_kube, "apply", "-k", str(MANIFESTS))
+    return whole_kube
 
 
 @pytest.fixture(scope="module")

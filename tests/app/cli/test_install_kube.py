@@ -1,21 +1,19 @@
 """``osm install``, ``namespace``, ``uninstall`` and ``kubectl apply -k`` against a real API server.
 
-A server of its own, since what is installed is cluster-wide; Pods get ready as ``cluster_pods``
-says.
+Pods get ready as ``cluster_pods`` says.
 """
 
 from __future__ import annotations
 
 import json
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kube_server
 import pytest
 from kube_server import KubeServer
 from osm_command import SYSTEM, Osm, kubectl
+from until import until
 
 from app.errors import NotFoundError, RefusedError, UnreachableError
 
@@ -33,20 +31,8 @@ KINDS = {
     "HorizontalPodAutoscaler": "/apis/autoscaling/v1/namespaces/{}/horizontalpodautoscalers",
     "PodDisruptionBudget": "/apis/policy/v1beta1/namespaces/{}/poddisruptionbudgets",
 }
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 OWN_OF_KUBERNETES = {"default", "kube-root-ca.crt"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[KubeServer]:
-    with kube_server.running(controllers=True) as running:
-        yield running
-
-
-@pytest.fixture
-def osm(server: KubeServer) -> Iterator[Osm]:
-    made = Osm(server)
-    yield made
-    made("uninstall", "mesh", "--force", "--delete-cluster-wide-resources")
 
 
 def objects_of(server: KubeServer) -> dict[str, list[str]]:
@@ -85,8 +71,7 @@ def new_namespace(server: KubeServer, name: str, **metadata: Any) -> str:
 def test_kubectl_takes_the_manifests_as_they_are(osm: Osm) -> None:
     kubectl(osm.server, "apply", "-k", str(ROOT / "manifests"))
     assert objects_of(osm.server) == INSTALLED
-    definitions = osm.server.call("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
-    assert len(definitions["items"]) == 12
+    assert len(osm.server.call("GET", DEFINITIONS)["items"]) == 12
 
 
 def test_kubectl_takes_what_a_dry_run_prints(osm: Osm) -> None:
@@ -231,6 +216,15 @@ def test_uninstalling_leaves_no_webhook_and_no_key(osm: Osm) -> None:
     kept = osm.server.call("GET", secrets.format("keys"))["items"]
     assert [one["metadata"]["name"] for one in kept if one["type"] == "Opaque"] == ["of-the-user"]
     osm.server.call("DELETE", f"{webhooks}/of-others")
+
+
+def test_definitions_go_where_that_is_asked_for(osm: Osm) -> None:
+    kubectl(osm.server, "apply", "-k", str(ROOT / "manifests"))
+    osm.done("uninstall", "mesh", "--force")
+    assert len(osm.server.call("GET", DEFINITIONS)["items"]) == 12
+    told = osm.done("uninstall", "mesh", "--force", "--delete-cluster-wide-resources")
+    assert told.count("Deleted definition") == 12
+    until(lambda: osm.server.call("GET", DEFINITIONS)["items"] == [], "the end of all definitions")
 
 
 def test_versions_name_the_mesh(osm: Osm) -> None:

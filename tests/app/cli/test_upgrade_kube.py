@@ -7,11 +7,9 @@ The original is ``original.yaml``, applied as Helm would have; its Pods and ours
 from __future__ import annotations
 
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kube_server
 import pytest
 from cluster_pods import start_pods
 from kube_server import KubeServer
@@ -40,23 +38,6 @@ MESH_CONFIG = (
 )
 WEBHOOK = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/osm-webhook-osm"
 ROOT = b"-----BEGIN CERTIFICATE-----\nroot\n-----END CERTIFICATE-----\n"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[KubeServer]:
-    with kube_server.running(controllers=True) as running:
-        yield running
-
-
-@pytest.fixture
-def osm(server: KubeServer) -> Iterator[Osm]:
-    """The command, for a cluster without a mesh and without what one leaves."""
-    made = Osm(server)
-    yield made
-    made.done("uninstall", "mesh", "--force", "--delete-cluster-wide-resources")
-    gone = ("--ignore-not-found", "--timeout=60s")
-    kubectl(server, "delete", "namespace", SYSTEM, "bookstore", *gone)
-    kubectl(server, "delete", "crd", "--all", *gone)
 
 
 @pytest.fixture

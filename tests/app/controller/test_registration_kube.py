@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import kube_server
 import pytest
+from kube_server import KubeServer
 
 from app.compute.kube_client import KubeClient
 from app.controller.crds import load_crds
@@ -30,21 +30,14 @@ MUTATING = f"{ADMISSION}/mutatingwebhookconfigurations"
 VALIDATING = f"{ADMISSION}/validatingwebhookconfigurations"
 ROOT = b"-----BEGIN CERTIFICATE-----\nroot\n-----END CERTIFICATE-----\n"
 DEADLINE_SECONDS = 10
-QUIET_SECONDS = 2.0
+QUIET_SECONDS = 1.0
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[kube_server.KubeServer]:
-    """One of its own: definitions and webhooks are of the whole cluster."""
-    with kube_server.running() as found:
-        yield found
 
 
 class Scene:
     """A mesh of its own on the shared server, with two names of configurations."""
 
-    def __init__(self, server: kube_server.KubeServer, name: str) -> None:
+    def __init__(self, server: KubeServer, name: str) -> None:
         self.server, self.name = server, name
         self.mutating = f"{MUTATING}/osm-webhook-{name}"
         self.validating = f"{VALIDATING}/osm-validator-mesh-{name}"
@@ -111,8 +104,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(server: kube_server.KubeServer) -> Iterator[Scene]:
-    made = Scene(server, f"mesh-{next(NUMBERS)}")
+def scene(whole_kube: KubeServer) -> Iterator[Scene]:
+    made = Scene(whole_kube, f"mesh-{next(NUMBERS)}")
     yield made
     made.end()
 
@@ -360,6 +353,7 @@ def test_pods_need_us_in_namespaces_of_the_mesh_only(
     wanted = {"openservicemesh.io/monitored-by": scene.name, **labels}
     given = {key: value for key, value in wanted.items() if value is not None}
     namespace = scene.server.new_namespace(f"{scene.name}-pods", labels=given)
+    scene.server.wait_for_account(namespace)
     code, answer = scene.ask("POST", f"/api/v1/namespaces/{namespace}/pods", POD)
     assert code == (500 if is_asked else 200), answer
     assert ("osm-inject.k8s.io" in answer.get("message", "")) is is_asked
