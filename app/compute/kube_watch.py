@@ -9,6 +9,7 @@ Source: kubernetes-surface 9.2; data-plane 3.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -52,6 +53,9 @@ class KubeSource:
         self._config_name = config_name
         self._page = page
         self._reflectors: tuple[Reflector, ...] = ()
+        self._deciding = threading.Lock()
+        self._by_slices: bool | None = None
+        """Whether endpoints are followed by slices; None until the server has been asked."""
 
     def start(self, post: Callable[[ObjectEvent], None], kinds: Iterable[ObjectKind]) -> None:
         """Post what exists, then ``Synced`` per kind, then every change."""
@@ -90,10 +94,9 @@ class KubeSource:
         """Which objects of the kind to follow, as the server is now; None: not this kind."""
 
         def choose() -> Selection | None:
-            if {_ENDPOINTS, _SLICE} <= wanted and kind in (_ENDPOINTS, _SLICE):
-                has_slices = self._cluster.serves(SLICE_VERSION, str(_SLICE))
-                if has_slices != (kind is _SLICE):
-                    return None
+            is_choice = {_ENDPOINTS, _SLICE} <= wanted and kind in (_ENDPOINTS, _SLICE)
+            if is_choice and self._follows_slices() != (kind is _SLICE):
+                return None
             version = served_version(self._cluster, kind)
             if version is None:
                 raise NotFoundError(f"the API server has no kind {kind} yet")
@@ -102,6 +105,13 @@ class KubeSource:
             )
 
         return choose
+
+    def _follows_slices(self) -> bool:
+        """Asked once: a server upgraded under us must not end the one kind that is followed."""
+        with self._deciding:
+            if self._by_slices is None:
+                self._by_slices = self._cluster.serves(SLICE_VERSION, str(_SLICE))
+            return self._by_slices
 
 
 def selection(

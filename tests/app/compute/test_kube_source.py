@@ -309,6 +309,33 @@ def test_new_server_is_followed_by_slices_and_endpoints_are_not_asked_for() -> N
         assert api.asked("/api/v1/endpoints") == []
 
 
+def test_server_that_learns_slices_later_is_still_followed_by_endpoints() -> None:
+    first, second = (factory.endpoints(f"shop/{name}", {"a-0": "10.0.0.1"}) for name in "ab")
+    slices = [{"name": "endpointslices", "kind": "EndpointSlice", "namespaced": True}]
+    with kube_api.running() as api:
+        api.serve("v1", Endpoints="endpoints")
+        missing, served = Reply(status=404), Reply(body={"resources": slices})
+        api.on("/apis/discovery.k8s.io/v1", missing, missing, served)
+        api.on(
+            "/api/v1/endpoints",
+            Reply(body={"metadata": {"resourceVersion": "5"}, "items": [first]}),
+            Reply(status=410),
+            Reply(body={"metadata": {"resourceVersion": "9"}, "items": [second]}),
+            Reply(silent=True),
+        )
+        client = KubeClient(
+            Configuration(host=api.url, no_proxy="127.0.0.1"),
+            namespace="default",
+            timeout_seconds=5,
+        )
+        source = KubeSource(client, Metrics(), osm_namespace=OSM, config_name="config")
+        posted = PostedEvents()
+        source.start(posted, [ENDPOINTS, SLICE])
+        posted.wait_until(lambda: posted.names(ENDPOINTS) == ["b"])
+        api.ended.set()
+        source.stop()
+
+
 def test_stop_waits_for_no_list_that_hangs() -> None:
     kinds = {"Service": "services", "Endpoints": "endpoints", "Pod": "pods", "Secret": "secrets"}
     with kube_api.running() as api:
