@@ -98,7 +98,8 @@ class Cluster(Protocol):
 
     Calls block, at most ``timeout_seconds`` of the implementation, and raise ``UnreachableError``
     when the API server does not answer, ``ForbiddenError`` when it does not allow it,
-    ``KubernetesError`` for what it refuses otherwise. Never called from the loop thread.
+    ``KubernetesError`` for what it refuses otherwise. Never called from the loop thread. Writes of
+    Secrets give back their metadata alone: keys go there and do not come back.
     """
 
     def version(self) -> ServerVersion:

@@ -25,6 +25,8 @@ FIELD_MANAGER = "osm"
 _PATCHES = {False: "application/merge-patch+json", True: "application/strategic-merge-patch+json"}
 _APPLY = "application/apply-patch+yaml"
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+_METADATA_VIEW = "PartialObjectMetadata"
+_SECRET = "Secret"
 _RESTARTS = 3
 _GRACE_SECONDS = 15.0
 
@@ -113,8 +115,9 @@ class KubeCluster:
             query=query,
             body={**raw, "metadata": metadata},
             content_type=_APPLY,
+            accept=_answer_to_writes(ref.kind),
         )
-        return accepted(self._ask(question), f"apply {ref}")
+        return _named(accepted(self._ask(question), f"apply {ref}"), raw["apiVersion"], ref.kind)
 
     def patch(self, ref: ObjectRef, patch: RawObject, *, strategic: bool = False) -> RawObject:
         """The object after a merge patch; raise ``NotFoundError``."""
@@ -140,7 +143,8 @@ class KubeCluster:
         if uid:
             options["preconditions"] = {"uid": uid}
         path = served.path(namespace=ref.namespace, name=ref.name)
-        answer = self._ask(Question(method="DELETE", path=path, body=options))
+        accept = _answer_to_writes(ref.kind)
+        answer = self._ask(Question(method="DELETE", path=path, body=options, accept=accept))
         if answer.is_missing or (uid and answer.is_conflict):
             return False
         accepted(answer, f"delete {ref}")
@@ -239,12 +243,19 @@ class KubeCluster:
             query={"fieldManager": FIELD_MANAGER},
             body=patch,
             content_type=content_type,
+            accept=_answer_to_writes(ref.kind),
         )
-        return accepted(self._ask(question), f"patch {ref}")
+        return _named(accepted(self._ask(question), f"patch {ref}"), ref.api_version, ref.kind)
 
     def _write(self, method: str, path: str, raw: RawObject, *, doing: str) -> RawObject:
-        query = {"fieldManager": FIELD_MANAGER}
-        return accepted(self._ask(Question(method=method, path=path, query=query, body=raw)), doing)
+        question = Question(
+            method=method,
+            path=path,
+            query={"fieldManager": FIELD_MANAGER},
+            body=raw,
+            accept=_answer_to_writes(raw["kind"]),
+        )
+        return _named(accepted(self._ask(question), doing), raw["apiVersion"], raw["kind"])
 
     def _ask(self, question: Question) -> Answer:
         return self._http.ask(question, timeout_seconds=self._timeout_seconds)
@@ -293,6 +304,18 @@ def _page(document: RawObject, selection: Selection, *, is_first: bool) -> Page:
         item["apiVersion"], item["kind"] = selection.api_version, selection.kind
     version = document["metadata"].get("resourceVersion") or ""
     return Page(items=items, version=version, is_first=is_first)
+
+
+def _answer_to_writes(kind: str) -> str:
+    """What to ask for: a Secret's keys are nobody's business who only writes it."""
+    return _METADATA.format("") if kind == _SECRET else JSON
+
+
+def _named(raw: RawObject, api_version: str, kind: str) -> RawObject:
+    """The answer as an object of its kind, where only the metadata was asked for."""
+    if raw.get("kind") == _METADATA_VIEW:
+        raw["apiVersion"], raw["kind"] = api_version, kind
+    return raw
 
 
 def _title(raw: RawObject) -> str:

@@ -108,6 +108,33 @@ def test_apply_creates_and_changes_and_can_be_tried(cluster: Cluster, namespace:
     assert versions[0] != versions[1] == versions[2]
 
 
+@pytest.mark.kube
+def test_writes_of_a_secret_bring_no_key_back(kube: KubeServer) -> None:
+    client = KubeClient.from_kubeconfig(kube.kubeconfig())
+    where = f"contract-{next(_numbers)}-secrets"
+    client.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": where}})
+    raw = config_map(where) | {"kind": "Secret", "data": {"key": "c2VjcmV0"}}
+    one = ObjectRef.of(raw)
+    raw["metadata"]["finalizers"] = ["example.org/slow"]  # else deleting tells nothing of it
+    made = client.create(raw)
+    version = {"resourceVersion": made["metadata"]["resourceVersion"]}
+    answers = [
+        made,
+        client.replace(raw | {"metadata": {**raw["metadata"], **version}}),
+        client.patch(one, {"metadata": {"annotations": {"a": "1"}}}),
+        client.patch(one, {"metadata": {"annotations": {"a": "2"}}}, strategic=True),
+        client.apply(raw | {"metadata": {"namespace": where, "name": "a"}}),
+    ]
+    assert [(found["apiVersion"], found["kind"], *found) for found in answers] == [
+        ("v1", "Secret", "kind", "apiVersion", "metadata")
+    ] * len(answers)
+    assert client.delete(one)
+    stored = client.read(one)
+    assert stored is not None
+    assert stored["data"] == {"key": "c2VjcmV0"}
+    client.patch(one, {"metadata": {"finalizers": None}})
+
+
 def test_only_the_very_object_is_deleted(cluster: Cluster, namespace: str) -> None:
     uid = cluster.create(config_map(namespace))["metadata"]["uid"]
     assert not cluster.delete(ref(namespace), uid="0b4e2d52-0000-4000-8000-000000000000")
