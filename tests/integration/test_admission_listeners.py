@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,11 @@ import factory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from webhook_listeners import ROOTS, port_of, serving
 
-from app.certs.x509 import SigningRoot, new_root
-from app.compute.local import LocalObjects
-from app.controller.runtime import Runtime
-from app.listeners import HttpServer, Listener
-from app.main import body_budget, create_injection, create_validation
-from app.ports import CertificateRequest, Compute
-from app.settings import Settings
-from app.standalone.admission import Admission
+from app.listeners import HttpServer
 from app.webhooks.review import MAX_BODY_BYTES
 
-NOW = datetime.now(UTC)
-ROOT = new_root(now=NOW)
 PATHS = {"injector": "/mutate-pod-creation", "validator": "/validate"}
 PATIENCE = 20
 
@@ -41,40 +32,13 @@ PATIENCE = 20
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     """Both webhooks of a real runtime without objects, as a controller opens them."""
     folder = tmp_path_factory.mktemp("objects")
-    place = ("osm-system", "osm-mesh-config")
-    objects = LocalObjects([folder], admit=Admission(lambda _: "10.43.0.1", mesh_config=place))
-    objects.load()
-    runtime = Runtime(
-        Settings(ads_host="127.0.0.1", ads_port=0, state_dir=folder / "state"),
-        Compute(source=objects, writer=objects, envoy_admin=None),
-    )
-    runtime.start()
-    request = CertificateRequest(
-        common_name="localhost", dns_names=("localhost",), lifetime=timedelta(hours=1)
-    )
-    pair = SigningRoot.parse(ROOT, now=NOW, where="here").issue(request, now=NOW).key_pair
-    running, budget = HttpServer(), body_budget()
-    running.start()
-    for name, create in (("injector", create_injection), ("validator", create_validation)):
-        running.open(
-            Listener(
-                name=name,
-                app=create(runtime, budget),
-                host="127.0.0.1",
-                port=0,
-                option="",
-                certificate=lambda: pair,
-                most_connections=512,
-            )
-        )
-    yield running
-    running.stop()
-    runtime.stop()
+    with serving([folder], folder / "state") as running:
+        yield running
 
 
 def connection(server: HttpServer, name: str) -> http.client.HTTPSConnection:
-    context = ssl.create_default_context(cadata=ROOT.certificate_chain.decode())
-    port = int(server.url(name).rpartition(":")[2])
+    context = ssl.create_default_context(cadata=ROOTS.decode())
+    port = port_of(server, name)
     return http.client.HTTPSConnection("localhost", port, context=context, timeout=PATIENCE)
 
 
@@ -226,8 +190,8 @@ def test_whatever_is_sent_is_answered(
     ],
 )
 def test_what_is_not_http_ends_its_connection_only(server: HttpServer, garbage: bytes) -> None:
-    context = ssl.create_default_context(cadata=ROOT.certificate_chain.decode())
-    port = int(server.url("validator").rpartition(":")[2])
+    context = ssl.create_default_context(cadata=ROOTS.decode())
+    port = port_of(server, "validator")
     with (
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as tls,

@@ -8,26 +8,20 @@ YAML, a kind that no server has) is left to the tests on a whole cluster.
 from __future__ import annotations
 
 import json
-import threading
 import urllib.error
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kube_server import KubeServer
+from until import until
+from webhook_listeners import ROOTS, port_of, serving
 
-from app.certs.x509 import SigningRoot, new_root
-from app.compute.local import LocalObjects
-from app.controller.runtime import Runtime
 from app.controller.webhooks import WebhookScope, injection, validation
-from app.listeners import HttpServer, Listener
-from app.main import body_budget, create_injection, create_validation
-from app.ports import CertificateRequest, Compute
+from app.listeners import HttpServer
 from app.settings import Settings
-from app.standalone.admission import Admission
 
 pytestmark = pytest.mark.kube
 
@@ -40,10 +34,6 @@ FILES = [
     for file in sorted((EXAMPLES / "invalid").glob("*.yaml"))
     if file.stem not in OF_KUBECTL
 ]
-NOW = datetime.now(UTC)
-ROOT = new_root(now=NOW)
-PLACE = ("osm-system", "osm-mesh-config")
-DEADLINE_SECONDS = 30
 WATCHED = ("Namespace", "ServiceAccount")
 
 
@@ -71,33 +61,8 @@ def url_of(raw: dict[str, Any]) -> str:
 def listeners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpServer]:
     """Both webhooks of a controller that knows the bookstore."""
     folders = [EXAMPLES / "bookstore" / "apps", EXAMPLES / "bookstore" / "smi"]
-    objects = LocalObjects(folders, admit=Admission(lambda _: "10.43.0.1", mesh_config=PLACE))
-    objects.load()
-    state = tmp_path_factory.mktemp("state")
-    settings = Settings(ads_host="127.0.0.1", ads_port=0, state_dir=state)
-    runtime = Runtime(settings, Compute(source=objects, writer=objects, envoy_admin=None))
-    runtime.start()
-    names = CertificateRequest(
-        common_name="localhost", dns_names=("localhost",), lifetime=timedelta(hours=1)
-    )
-    pair = SigningRoot.parse(ROOT, now=NOW, where="here").issue(names, now=NOW).key_pair
-    running, budget = HttpServer(), body_budget()
-    running.start()
-    for name, create in (("injector", create_injection), ("validator", create_validation)):
-        running.open(
-            Listener(
-                name=name,
-                app=create(runtime, budget),
-                host="127.0.0.1",
-                port=0,
-                option="",
-                certificate=lambda: pair,
-                most_connections=64,
-            )
-        )
-    yield running
-    running.stop()
-    runtime.stop()
+    with serving(folders, tmp_path_factory.mktemp("state")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +70,10 @@ def cluster(listeners: HttpServer, whole_kube: KubeServer) -> KubeServer:
     """A server that asks the webhooks, with the bookstore's namespaces and accounts."""
     settings = Settings(
         webhook_url="https://localhost",
-        injector_port=int(listeners.url("injector").rpartition(":")[2]),
-        validator_port=int(listeners.url("validator").rpartition(":")[2]),
+        injector_port=port_of(listeners, "injector"),
+        validator_port=port_of(listeners, "validator"),
     )
-    scope = WebhookScope(version="test", roots=ROOT.certificate_chain)
+    scope = WebhookScope(version="test", roots=ROOTS)
     for raw in (*definitions(), *bookstore()):
         whole_kube.call("POST", url_of(raw), raw)
     whole_kube.new_namespace("osm-system")
@@ -138,12 +103,9 @@ def refusal(server: KubeServer, raw: dict[str, Any]) -> str:
 def wait_until_asked(server: KubeServer) -> None:
     """The server has read its new configurations, which takes it a second or so."""
     probes = ("setting-host", "pod-port-twice")
-    pause = threading.Event()
-    for _ in range(DEADLINE_SECONDS * 10):
-        if all("webhook" in refusal(server, example(name)) for name in probes):
-            return
-        pause.wait(0.1)
-    pytest.fail("; ".join(refusal(server, example(name)) for name in probes))
+    until(
+        lambda: all("webhook" in refusal(server, example(name)) for name in probes), "both webhooks"
+    )
 
 
 def example(name: str) -> dict[str, Any]:
