@@ -26,7 +26,7 @@ _PATCHES = {False: "application/merge-patch+json", True: "application/strategic-
 _APPLY = "application/apply-patch+yaml"
 _METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 _METADATA_VIEW = "PartialObjectMetadata"
-_SECRET = "Secret"
+_SECRET = "Secret"  # noqa: S105 a kind
 _RESTARTS = 3
 _GRACE_SECONDS = 15.0
 

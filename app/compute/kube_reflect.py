@@ -193,11 +193,11 @@ class Reflector:
             self._failures += 1
             self._report(error)
             return self._pause(is_missing=isinstance(error, NotFoundError))
-        except Exception as error:  # one object must not end the watch over all
+        except Exception as error:  # what nobody thought of must not end the watch over all
             code = getattr(error, "code", "E5000")
             self._version = None
             self._failures += 1
-            self._log.exception("a change was not taken", kind=self._name, error_code=code)
+            self._log.exception("following objects failed", kind=self._name, error_code=code)
             return self._pause()
 
     # The thread
@@ -314,9 +314,16 @@ class Reflector:
         place, version = _place(raw), raw["metadata"].get("resourceVersion", "")
         if self._known.get(place) == version:
             return
-        self._tell(lambda: self._sink.put(raw))
-        # Only now: what the sink could not take is told again by the next list.
-        self._known[place] = version
+        try:
+            self._tell(lambda: self._sink.put(raw))
+        except Exception as error:  # one object must not keep the others from being told
+            code = getattr(error, "code", "E5000")
+            self._log.exception(
+                "object not taken", kind=self._name, object="/".join(place), error_code=code
+            )
+        else:
+            # Only now: what the sink could not take is told again by the next list.
+            self._known[place] = version
 
     def _gone(self, place: tuple[str, str]) -> None:
         if place in self._known:

@@ -165,10 +165,26 @@ def test_object_the_sink_could_not_take_is_told_again(world: World) -> None:
     world.feed.watches = [ScriptedLines(event("ADDED", pod("c", "6")))]
     world.turn()
     world.sink.broken = set()
+    world.now += 600.0
     world.feed.lists = [[page("9", pod("a", "1"), pod("b", "2"), pod("c", "6"))]]
     world.feed.watches = [ScriptedLines()]
     world.turn()
     assert world.sink.take() == ["c@6", "complete"]
+
+
+def test_object_the_sink_cannot_take_keeps_no_other_from_being_told() -> None:
+    world = World()
+    world.sink.broken = {"b", "d"}
+    world.feed.lists = [[page("5", pod("a", "1"), pod("b", "2"), pod("c", "3"))]]
+    world.feed.watches = [
+        ScriptedLines(event("ADDED", pod("d", "6")), event("ADDED", pod("e", "7"))),
+        ScriptedLines(event("DELETED", pod("b", "8")), event("ADDED", pod("f", "9"))),
+    ]
+    world.turn()
+    world.turn()
+    assert world.sink.take() == ["a@1", "c@3", "complete", "e@7", "f@9"]
+    assert world.feed.asked[0] == ("list",)
+    assert [asked[1] for asked in world.feed.asked[1:]] == ["5", "7"]
 
 
 def test_kind_that_is_not_wanted_is_complete_and_never_stale() -> None:
