@@ -112,9 +112,11 @@ def through_tunnel(pods: Pods, method: str, path: str, *, target: PodPort) -> st
         answer = http.request(method, path)
     text = answer.body.decode("utf-8", errors="replace")
     if answer.status not in _OK:
+        # Envoy adds its whole help to what it does not know.
+        words = text.strip().partition("\n")[0].partition(" admin commands are:")[0]
         raise UnreachableError(
             f"Envoy of Pod {target.namespace}/{target.pod} answers {answer.status} to "
-            f"{method} {path}: {text.strip()}"
+            f"{method} {path}: {words} (GET help lists its paths)"
         )
     return text
 

@@ -20,6 +20,7 @@ from app.objects.meta import (
     INJECTION_ANNOTATION,
     METRICS_ANNOTATION,
     MONITORED_BY_LABEL,
+    SYSTEM_NAMESPACES,
     ObjectKey,
     RawObject,
     shown,
@@ -34,7 +35,6 @@ _SWITCH = {
     "no": False,
     "false": False,
 }
-_NEVER = frozenset(["kube-system", "kube-public"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ def decide(
     view = parse_pod(pod)
     if view.spec.host_network:
         return Skip(reason="the Pod is on the network of its host")
-    if namespace_name in _NEVER | {osm_namespace}:
+    if namespace_name in SYSTEM_NAMESPACES | {osm_namespace}:
         return Skip(reason=f"namespace {namespace_name} never gets sidecars")
     if namespace is None:
         reason = f"namespace {namespace_name} is not monitored by this mesh"

@@ -16,6 +16,7 @@ from app.objects.meta import (
     INJECTION_ANNOTATION,
     METRICS_ANNOTATION,
     MONITORED_BY_LABEL,
+    SYSTEM_NAMESPACES,
     RawObject,
 )
 
@@ -42,6 +43,10 @@ def join(namespace: RawObject, mesh: str, *, inject: bool, force: bool = False) 
     """The namespace belongs to the mesh; raise ``RefusedError`` when something is in the way."""
     name, labels = _name(namespace), _labels(namespace)
     owner = labels.get(MONITORED_BY_LABEL)
+    if name in SYSTEM_NAMESPACES:
+        raise RefusedError(
+            f"Namespace [{name}] is the cluster's own: it must run without any mesh; leave it out"
+        )
     if owner == mesh:
         return Change(patch=None, message=f"Namespace [{name}] is already in mesh [{mesh}]")
     if labels.get(IGNORE_LABEL) == "true":

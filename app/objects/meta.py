@@ -23,6 +23,8 @@ INJECTION_ANNOTATION = "openservicemesh.io/sidecar-injection"
 METRICS_ANNOTATION = "openservicemesh.io/metrics"
 PROXY_UUID_LABEL = "osm-proxy-uuid"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+"""Namespaces of the cluster itself: never part of a mesh, or it could not start without one."""
 
 _MAX_SHOWN = 60
 _MAX_NAME = 253

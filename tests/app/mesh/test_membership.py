@@ -121,3 +121,10 @@ def test_running_pods_are_announced_to_prometheus(on: bool) -> None:
     }
     annotations = expected if on else dict.fromkeys(expected)
     assert membership.scrape_pod(enable=on) == {"metadata": {"annotations": annotations}}
+
+
+@pytest.mark.parametrize("name", ["kube-system", "kube-public", "kube-node-lease"])
+def test_namespace_of_the_cluster_itself_never_joins(name: str) -> None:
+    raw = {"metadata": {"name": name}}
+    with pytest.raises(RefusedError, match="without any mesh"):
+        membership.join(raw, "osm", inject=True, force=True)
