@@ -131,7 +131,8 @@ class Settings(BaseSettings):
         description="Sidecar image when MeshConfig names none.",
     )
     init_container_image: str = Field(
-        "openservicemesh/osm:2.0.0", description="Image of osm-init when MeshConfig names none."
+        "openservicemesh/osm:2.0.0.dev0",
+        description="Image of osm-init when MeshConfig names none.",
     )
     osm_container_pull_policy: str = Field(
         "", description="Pull policy of osm-init; empty: the cluster's."

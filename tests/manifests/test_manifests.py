@@ -34,11 +34,15 @@ def test_a_checkout_brings_its_manifests() -> None:
     assert find_manifests() == MANIFESTS
 
 
-def test_every_file_is_in_the_kustomization() -> None:
-    listed = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())["resources"]
-    files = [path.relative_to(MANIFESTS) for path in MANIFESTS.glob("**/*.yaml")]
-    own = [str(path) for path in files if path.parts[0] != "autoscaling"]
-    assert sorted(listed) == sorted(name for name in own if name != "kustomization.yaml")
+@pytest.mark.parametrize(
+    ("folder", "pattern"),
+    [("", "*.yaml"), ("", "crds/*.yaml"), ("autoscaling", "*.yaml"), ("observability", "*.yaml")],
+)
+def test_every_file_is_in_its_kustomization(folder: str, pattern: str) -> None:
+    home = MANIFESTS / folder
+    listed = yaml.safe_load((home / "kustomization.yaml").read_text())["resources"]
+    files = {str(path.relative_to(home)) for path in home.glob(pattern)} - {"kustomization.yaml"}
+    assert files == {name for name in listed if Path(name).match(pattern)}
 
 
 @pytest.mark.parametrize("raw", [*LOADED.objects, *LOADED.optional], ids=lambda raw: raw["kind"])
@@ -52,6 +56,7 @@ def test_images_are_those_of_the_release() -> None:
     variables = {one["name"]: one.get("value") for one in container()["env"]}
     ours = f"openservicemesh/osm:{VERSION}"
     assert container()["image"] == ours
+    assert Settings.model_fields["init_container_image"].default == ours
     assert variables["OSM_DEFAULT_INIT_CONTAINER_IMAGE"] == ours
     envoy = Settings.model_fields["envoy_image"].default
     assert variables["OSM_DEFAULT_ENVOY_IMAGE"] == envoy
