@@ -13,12 +13,17 @@ class FakeClock:
     def __init__(self, start: datetime = START) -> None:
         self._start = start
         self._now = start
+        self._jumped = timedelta(0)
 
     def now(self) -> datetime:
-        return self._now
+        return self._now + self._jumped
 
     def monotonic(self) -> float:
         return (self._now - self._start).total_seconds()
 
     def advance(self, step: timedelta) -> None:
         self._now += step
+
+    def jump(self, step: timedelta) -> None:
+        """Somebody sets the clock; ``monotonic`` does not hear of it."""
+        self._jumped += step

@@ -62,12 +62,16 @@ def test_secret_of_a_pod_that_was_never_made_is_swept(kube: KubeServer) -> None:
         made.wait_for(lambda: len(made.secrets.all()) == 1 and made.secrets.synced)
         clock = FakeClock(SystemClock().now())
         sweep = OrphanSweep(
-            made.secrets, clock, mesh_name="d-orphans", remove=removal_in(made.client)
+            made.secrets,
+            clock,
+            mesh_name="d-orphans",
+            remove=removal_in(made.client),
+            monotonic=clock.monotonic,
         )
-        sweep.step(lambda: True)
-        made.secret()
-        clock.advance(timedelta(hours=1, minutes=1))
-        sweep.step(lambda: True)
+        for pause in (timedelta(0), timedelta(hours=1, minutes=1), timedelta(minutes=2)):
+            clock.advance(pause)
+            made.secret()
+            sweep.step(lambda: True)
         made.wait_for(lambda: made.secrets.all() == ())
 
 
