@@ -7,7 +7,7 @@ ARGS ?=
 NEEDS := ip:iproute2 iptables-restore:iptables redis-server:redis-server curl:curl
 # Tests against a real API server are asked for by this variable.
 ifneq ($(KUBEBUILDER_ASSETS),)
-NEEDS += etcd:etcd-server kubectl:kubernetes-client
+NEEDS += etcd:etcd-server kubectl:kubernetes-client prometheus:prometheus
 endif
 NODE_NEEDS := etcd:etcd-server kubectl:kubernetes-client containerd:containerd runc:runc \
   /usr/lib/cni/host-local:containernetworking-plugins conntrack:conntrack ipset:ipset socat:socat \

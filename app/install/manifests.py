@@ -20,7 +20,7 @@ from app.objects.meta import RawObject
 
 CHART_PATH: Final = "--osm-chart-path"
 _KUSTOMIZATION: Final = "kustomization.yaml"
-_OPTIONAL: Final = "autoscaling"
+_OPTIONAL: Final = ("autoscaling", "observability")
 _MAX_DEPTH: Final = 4
 _KNOWN_FIELDS = frozenset({"apiVersion", "kind", "resources"})
 _CRD = "CustomResourceDefinition"
@@ -66,11 +66,16 @@ def default_folders() -> tuple[Path, ...]:
 
 def load_manifests(folder: Path) -> Manifests:
     """What is in the folder; raise ``SettingError`` naming the file that cannot be used."""
-    optional = folder / _OPTIONAL
+    optional = [folder / name for name in _OPTIONAL]
     return Manifests(
         folder=folder,
         objects=tuple(_kustomized(folder)),
-        optional=tuple(_kustomized(optional)) if (optional / _KUSTOMIZATION).is_file() else (),
+        optional=tuple(
+            raw
+            for below in optional
+            if (below / _KUSTOMIZATION).is_file()
+            for raw in _kustomized(below)
+        ),
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from app.install.values import Tracing, Values, ValuesModel
+from app.install.addons import prometheus_url
+from app.install.values import OsmValues, Tracing, Values, ValuesModel
 from app.objects.patch import merge_patch
 
 _TRACING_PORT = 9411
@@ -44,7 +45,7 @@ def preset_mesh_config(base: dict[str, Any], values: Values, namespace: str) -> 
         "observability": {
             "enableDebugServer": osm.enable_debug_server,
             "osmLogLevel": osm.controller_log_level,
-            "prometheusAddress": osm.prometheus_address,
+            "prometheusAddress": _prometheus_address(osm, namespace),
             "tracing": _tracing(osm.tracing, namespace),
         },
         "certificate": {
@@ -75,6 +76,12 @@ def preset_root_certificate(
 
 
 _SPIFFE = "enableSPIFFE"
+
+
+def _prometheus_address(osm: OsmValues, namespace: str) -> str | None:
+    if osm.prometheus_address is None and osm.deploy_prometheus:
+        return prometheus_url(osm, namespace)
+    return osm.prometheus_address
 
 
 def _tracing(tracing: Tracing, namespace: str) -> dict[str, Any]:

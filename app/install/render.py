@@ -12,6 +12,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from app.install.addons import addon_of, fill_addon, is_deployed
+from app.install.pods import fill_pod, fill_resources
 from app.install.preset import preset_mesh_config, preset_root_certificate
 from app.install.values import Image, Values
 from app.objects.meta import RawObject
@@ -85,7 +87,9 @@ def render(
 
 
 def _is_wanted(raw: RawObject, values: Values) -> bool:
-    controller = values.osm.osm_controller
+    controller, addon = values.osm.osm_controller, addon_of(raw)
+    if addon is not None:
+        return is_deployed(addon, values.osm)
     match raw["kind"]:
         case "HorizontalPodAutoscaler":
             return controller.auto_scale.enable
@@ -99,6 +103,12 @@ def _rendered(raw: RawObject, installation: Installation, dialect: Dialect) -> R
         return raw
     _rename(raw, installation)
     _label(raw["metadata"], installation)
+    if raw["kind"] == "Deployment":
+        _label(raw["spec"]["template"]["metadata"], installation)
+    addon = addon_of(raw)
+    if addon is not None:
+        fill_addon(raw, addon, installation.values.osm)
+        return raw
     match raw["kind"]:
         case "ClusterRole":
             _name_webhooks(raw["rules"], installation)
@@ -188,29 +198,23 @@ def _fill_deployment(raw: RawObject, installation: Installation) -> None:
     controller = osm.osm_controller
     template = spec["template"]
     template["metadata"]["labels"] = {**controller.pod_labels, **template["metadata"]["labels"]}
-    _label(template["metadata"], installation)
     if controller.replica_count is not None and not controller.auto_scale.enable:
         spec["replicas"] = controller.replica_count
     pod = template["spec"]
     pod["serviceAccountName"] = installation.mesh_name
-    tolerations = controller.tolerations or osm.control_plane_tolerations
-    for field, value in (
-        ("affinity", controller.affinity),
-        ("nodeSelector", controller.node_selector),
-        ("tolerations", tolerations),
-        ("imagePullSecrets", osm.image_pull_secrets),
-    ):
-        if value is not None:
-            pod[field] = value
+    fill_pod(
+        pod,
+        affinity=controller.affinity,
+        nodeSelector=controller.node_selector,
+        tolerations=controller.tolerations or osm.control_plane_tolerations,
+        imagePullSecrets=osm.image_pull_secrets,
+    )
     _fill_container(pod["containers"][0], installation)
 
 
 def _fill_container(container: RawObject, installation: Installation) -> None:
     osm = installation.values.osm
-    resources = osm.osm_controller.resource
-    for part, quantities in (("requests", resources.requests), ("limits", resources.limits)):
-        given = quantities.model_dump(exclude_none=True)
-        container.setdefault("resources", {}).setdefault(part, {}).update(given)
+    fill_resources(container, osm.osm_controller.resource)
     if osm.image.pull_policy is not None:
         container["imagePullPolicy"] = osm.image.pull_policy
     default = container["image"]

@@ -7,6 +7,7 @@ them into the manifests. Specification: kubernetes-surface 6.4.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -54,17 +55,24 @@ def _provider(value: Any) -> Any:
     return value
 
 
+def _retention(value: Any) -> Any:
+    if isinstance(value, str) and not _RETENTION.fullmatch(value):
+        raise soft_error("retention", f"must be a time such as 15d or 12h, not {shown(value)}")
+    return value
+
+
+_RETENTION = re.compile(r"([0-9]+(y|w|d|h|m|s|ms))+", re.ASCII)
 Label = Annotated[str, BeforeValidator(_label)]
 Name = Annotated[str, BeforeValidator(_name)]
 OptionalName = Annotated[str, BeforeValidator(_or_nothing)]
 Duration = Annotated[str, BeforeValidator(_duration)]
+RetentionTime = Annotated[str, BeforeValidator(_retention)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Percentage = Annotated[int, Field(ge=1, le=100)]
 Replicas = Annotated[int, Field(ge=1, le=10)]
 Raw = dict[str, Any]
 OneImage = Annotated[Any, NotUsed("one image does all that the original's images did")]
 OneProcess = Annotated[Any, NotUsed("it is one process now; osm.osmController counts for all")]
-Elsewhere = Annotated[Any, NotUsed("this release ships no add-ons")]
 Windows = Annotated[Any, NotUsed("nodes with Windows are not supported")]
 Fluentbit = Annotated[
     Any, NotUsed("Fluent Bit is not shipped; collect the logs of standard output")
@@ -172,8 +180,39 @@ class CertificateProvider(ValuesModel):
     cert_key_bit_size: Annotated[int, Field(ge=2048, le=4096)] | None = None
 
 
-class Tracing(ValuesModel):
-    """Where proxies send their spans."""
+class AddOn(ValuesModel):
+    """What Prometheus, Grafana and Jaeger have in common: their image, and where they may run."""
+
+    image: str | None = None
+    affinity: Raw | None = None
+    node_selector: dict[str, str] | None = None
+    tolerations: list[Raw] | None = None
+
+
+class Retention(ValuesModel):
+    """How long Prometheus keeps what it has read."""
+
+    time: RetentionTime | None = None
+
+
+class Prometheus(AddOn):
+    """The Deployment osm-prometheus."""
+
+    port: Port | None = None
+    retention: Retention = Retention()
+    resources: Resources = Resources()
+
+
+class Grafana(AddOn):
+    """The Deployment osm-grafana; panels as pictures need a second container."""
+
+    port: Port | None = None
+    enable_remote_rendering: bool = False
+    renderer_image: str = "grafana/grafana-image-renderer:3.12.5"
+
+
+class Tracing(AddOn):
+    """Where proxies send their spans; the inherited values, and the port, are Jaeger's too."""
 
     enable: bool | None = None
     address: str | None = None
@@ -181,10 +220,6 @@ class Tracing(ValuesModel):
     endpoint: str | None = None
     provider: Literal["zipkin", "opentelemetry"] | None = None
     sampling_percentage: Annotated[float, Field(ge=0, le=100)] | None = None
-    image: Elsewhere = None
-    node_selector: Elsewhere = None
-    affinity: Elsewhere = None
-    tolerations: Elsewhere = None
 
 
 class Sidecar(ValuesModel):
@@ -263,6 +298,12 @@ class OsmValues(ValuesModel):
     prometheus_address: str | None = None
     feature_flags: FeatureFlags = FeatureFlags()
 
+    deploy_prometheus: bool = False
+    deploy_grafana: bool = False
+    deploy_jaeger: bool = False
+    prometheus: Prometheus = Prometheus()
+    grafana: Grafana = Grafana()
+
     sidecar_windows_image: Windows = None
     curl_image: Unneeded = None
     osm_bootstrap: OneProcess = None
@@ -272,11 +313,6 @@ class OsmValues(ValuesModel):
     certmanager: Unneeded = None
     enable_fluentbit: Fluentbit = None
     fluent_bit: Fluentbit = None
-    deploy_prometheus: Elsewhere = None
-    deploy_grafana: Elsewhere = None
-    deploy_jaeger: Elsewhere = None
-    prometheus: Elsewhere = None
-    grafana: Elsewhere = None
 
 
 class Smi(ValuesModel):
