@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     human_debug_log: bool = Field(
         default=False, description="Console log format instead of JSON lines."
     )
+    log_kubernetes_events: bool = Field(
+        default=False, description="Log each object that was heard of, at level debug."
+    )
 
     osm_version: str = Field(
         "", description="Version stamped on objects; empty: that of this release."

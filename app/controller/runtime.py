@@ -36,7 +36,7 @@ from app.controller.serving import (
 )
 from app.controller.warnings import PodWarnings, Reason, own_pod
 from app.errors import UnreachableError
-from app.events import Event, ObjectEvent
+from app.events import Event, ObjectChanged, ObjectDeleted, ObjectEvent
 from app.inject.plan import InjectionOptions
 from app.mesh.refresh import LiveMesh, MeshScope
 from app.mesh.snapshot import MeshSnapshot
@@ -261,6 +261,9 @@ class Runtime:
         self._loop.post(event)
 
     def _receive(self, event: ObjectEvent) -> None:
+        if self.settings.log_kubernetes_events and isinstance(event, ObjectChanged | ObjectDeleted):
+            change = "changed" if isinstance(event, ObjectChanged) else "deleted"
+            self._log.debug(f"object {change}", object=str(event.key))
         if not self._secrets.take(event):
             self._loop.post(event)
 

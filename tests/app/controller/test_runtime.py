@@ -206,6 +206,18 @@ def test_root_that_ends_soon_is_told() -> None:
     assert 0 < ratio < 0.1
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_objects_are_logged_where_that_is_asked_for(on: bool) -> None:
+    stream = io.StringIO()
+    logs.configure(stream=stream)
+    made = compute(*OBJECTS, factory.mesh_config(observability={"osmLogLevel": "debug"}))
+    logs.set_level("debug")
+    with running(made, log_kubernetes_events=on):
+        pass
+    heard = [json.loads(line).get("object") for line in stream.getvalue().splitlines()]
+    assert ("Service shop/store" in heard) is on
+
+
 def wait_for(condition: Any) -> None:
     """The condition holds within a few seconds; asked again and again."""
     moment = threading.Event()
