@@ -93,7 +93,12 @@ def _formatter(
         _add_time,
     ]
     last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=False)]
+        # Not the default: it prints the variables of each frame, keys and tokens among them.
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if human
         else [
             structlog.processors.format_exc_info,

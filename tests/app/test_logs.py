@@ -47,6 +47,18 @@ def test_exception_is_part_of_the_line(stream: io.StringIO) -> None:
     assert "ValueError: invalid literal" in str(line["exception"])
 
 
+@pytest.mark.parametrize("human", [False, True])
+def test_exception_shows_no_value_of_a_variable(stream: io.StringIO, *, human: bool) -> None:
+    logs.configure(stream=stream, human=human)
+    token = "-".join(["swordfish"] * 2)
+    try:
+        int("broken")
+    except ValueError:
+        logs.logger("loop").exception("failed", error_code="E5000")
+    assert "ValueError: invalid literal" in stream.getvalue()
+    assert token not in stream.getvalue()
+
+
 def test_error_codes_are_counted(stream: io.StringIO) -> None:
     counted: list[str] = []
     logs.configure(stream=stream, count_error=counted.append)
