@@ -20,7 +20,7 @@ from app.compute.kube_watch import KubeSource
 from app.controller.crds import load_crds
 from app.controller.registration import Registration
 from app.controller.runtime import Runtime, SidecarPlatform
-from app.controller.serving import Webhook, WebhookIdentity
+from app.controller.serving import Webhook
 from app.listeners import (
     CLIENT_KEEP_ALIVE_SECONDS,
     Application,
@@ -31,6 +31,7 @@ from app.main import body_budget, create_api, create_debug, create_injection, cr
 from app.metrics import Metrics
 from app.ports import Compute, ServerVersion
 from app.settings import Settings
+from xds.policy.proxy import KeyPair
 
 _NATIVE_SINCE = (1, 29)
 """Sidecars that are restartable init containers, on by default."""
@@ -138,7 +139,7 @@ class ControlPlane:
             most_connections=_WEBHOOK_CONNECTIONS,
         )
 
-    def _certificate_of(self, webhook: Webhook) -> Callable[[], WebhookIdentity]:
+    def _certificate_of(self, webhook: Webhook) -> Callable[[], KeyPair]:
         return lambda: self.runtime.webhook_identity(webhook)
 
     def _is_debugged(self) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,7 +29,6 @@ from app.controller.secrets import BootstrapSecrets
 from app.controller.serving import (
     ServingCertificates,
     Webhook,
-    WebhookIdentity,
     ads_name,
     service_name,
 )
@@ -46,6 +44,7 @@ from app.ports import Clock, Compute
 from app.settings import Settings
 from xds.policy.bootstrap import AdsServer as AdsAddress
 from xds.policy.identity import Issuer, Issuers, ProxyId
+from xds.policy.proxy import KeyPair
 from xds.resource import ResourceSet
 from xds.server.hub import Hub
 from xds.server.ports import StreamInfo
@@ -180,17 +179,9 @@ class Runtime:
         """Why proxies and webhooks are not served yet; empty when they are."""
         return self._ready.missing()
 
-    def holds_lease(self) -> bool:
-        """True while the periodic jobs of the mesh are this replica's; always on one machine."""
-        return self._jobs.held
-
-    def webhook_identity(self, webhook: Webhook) -> WebhookIdentity:
+    def webhook_identity(self, webhook: Webhook) -> KeyPair:
         """What the webhook's TLS listener shows from now on; ``UnreachableError`` without one."""
         return self._started_serving().webhook_identity(webhook)
-
-    def on_webhook_identity(self, listener: Callable[[Webhook], None]) -> None:
-        """The listener hears of each renewal of a webhook's certificate; it must be quick."""
-        self._started_serving().subscribe(listener)
 
     def trusted_roots(self) -> bytes:
         """The roots behind the webhooks' certificates, PEM; ``UnreachableError`` while starting."""

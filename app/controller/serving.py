@@ -7,9 +7,7 @@ API server was told of the roots behind it. Specification: kubernetes-surface 2.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from app import logs
@@ -30,16 +28,6 @@ class Webhook(StrEnum):
     VALIDATOR = "validator"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookIdentity:
-    """What a webhook shows to the API server, PEM."""
-
-    certificate_chain: bytes = field(repr=False)
-    private_key: bytes = field(repr=False)
-    version: int
-    """Counts the certificates since the start, from 1."""
-
-
 class ServingCertificates:
     """The newest certificate of each server; readers may be called from any thread."""
 
@@ -58,9 +46,7 @@ class ServingCertificates:
         self._certificates = certificates
         self._announce = announce
         self._log = logs.logger("certs")
-        self._lock = threading.Lock()
-        self._webhooks: dict[Webhook, WebhookIdentity] = {}
-        self._listeners: list[Callable[[Webhook], None]] = []
+        self._webhooks: dict[Webhook, KeyPair] = {}
         certificates.hold(_ADS, dns_names=(ads_name(settings), service_name(settings)))
         if announce is not None:
             for webhook in Webhook:
@@ -75,17 +61,12 @@ class ServingCertificates:
             roots=self._certificates.trust.roots,
         )
 
-    def webhook_identity(self, webhook: Webhook) -> WebhookIdentity:
+    def webhook_identity(self, webhook: Webhook) -> KeyPair:
         """What the webhook shows from now on; raise ``UnreachableError`` where there is none."""
         found = self._webhooks.get(webhook)
         if found is None:
             raise UnreachableError(f"the {webhook} has no certificate: there is no API server")
         return found
-
-    def subscribe(self, listener: Callable[[Webhook], None]) -> None:
-        """The listener hears of each renewal, on a thread of the certificates; it must be quick."""
-        with self._lock:
-            self._listeners.append(listener)
 
     def _hold(self, webhook: Webhook, dns_names: tuple[str, ...]) -> None:
         def changed(pair: KeyPair, _: TrustBundle) -> None:
@@ -93,7 +74,7 @@ class ServingCertificates:
 
         name = f"osm-{webhook}"
         self._certificates.hold(name, dns_names=dns_names, changed=changed)
-        self._put(webhook, self._certificates.held(name))
+        self._webhooks[webhook] = self._certificates.held(name)
 
     def _renew(self, webhook: Webhook, pair: KeyPair) -> None:
         try:
@@ -102,19 +83,7 @@ class ServingCertificates:
         except Exception as error:  # the reconciler announces again; the listener must not lag
             code = getattr(error, "code", UnreachableError.code)
             self._log.exception("roots of webhooks not announced", error_code=code)
-        self._put(webhook, pair)
-        with self._lock:
-            listeners = tuple(self._listeners)
-        for listener in listeners:
-            listener(webhook)
-
-    def _put(self, webhook: Webhook, pair: KeyPair) -> None:
-        before = self._webhooks.get(webhook)
-        self._webhooks[webhook] = WebhookIdentity(
-            certificate_chain=pair.certificate_chain,
-            private_key=pair.private_key,
-            version=1 if before is None else before.version + 1,
-        )
+        self._webhooks[webhook] = pair
 
 
 def ads_name(settings: Settings) -> str:

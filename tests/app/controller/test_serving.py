@@ -11,30 +11,33 @@ from app.errors import UnreachableError
 from app.metrics import Metrics
 from app.settings import Settings
 
-NAME = "osm-injector.osm-system.svc"
+INJECTOR, VALIDATOR = "osm-injector.osm-system.svc", "osm-validator.osm-system.svc"
+
+
+def chain(name: str, number: int) -> bytes:
+    return f"chain {name} {number}\n".encode()
 
 
 class Desk:
-    """Certificates of both webhooks; ``seen`` is what happens at a renewal, in order."""
+    """Certificates of both webhooks; ``shown`` is what each shows when roots are announced."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.seen: list[object] = []
+        self.shown: list[tuple[bytes, ...]] = []
         self.failing = False
         self.certificates = Certificates(
             FakeProvider(self.clock), self.clock, post=lambda _: None, metrics=Metrics()
         )
         self.serving = ServingCertificates(self.certificates, Settings(), announce=self.announce)
-        self.serving.subscribe(self.hear)
 
     def announce(self) -> None:
-        self.seen.append(("announced", self.serving.webhook_identity(Webhook.INJECTOR).version))
+        self.shown.append(self.chains())
         if self.failing:
             raise UnreachableError("no API server")
 
-    def hear(self, webhook: Webhook) -> None:
-        identity = self.serving.webhook_identity(webhook)
-        self.seen.append((str(webhook), identity.version))
+    def chains(self) -> tuple[bytes, ...]:
+        """The certificates that injector and validator show now."""
+        return tuple(self.serving.webhook_identity(one).certificate_chain for one in Webhook)
 
     def renew(self) -> None:
         self.clock.advance(INTERNAL_LIFETIME * 2 / 3 + timedelta(minutes=5))
@@ -43,26 +46,28 @@ class Desk:
 
 def test_roots_are_announced_before_a_new_certificate_is_shown() -> None:
     desk = Desk()
-    before = desk.serving.webhook_identity(Webhook.INJECTOR)
+    old = (chain(INJECTOR, 2), chain(VALIDATOR, 3))
+    new = (chain(INJECTOR, 5), chain(VALIDATOR, 6))
+    assert desk.chains() == old
     desk.renew()
-    after = desk.serving.webhook_identity(Webhook.INJECTOR)
-    assert desk.seen == [("announced", 1), ("injector", 2), ("announced", 2), ("validator", 2)]
-    assert (before.version, after.version) == (1, 2)
-    assert before.certificate_chain == f"chain {NAME} 2\n".encode()
-    assert after.certificate_chain == f"chain {NAME} 5\n".encode()
-    assert after.private_key == f"key {NAME} 5\n".encode()
+    assert desk.shown == [old, (new[0], old[1])]
+    assert desk.chains() == new
+    key = desk.serving.webhook_identity(Webhook.INJECTOR).private_key
+    assert key == f"key {INJECTOR} 5\n".encode()
 
 
 def test_new_certificate_is_shown_even_if_nobody_could_be_told() -> None:
     desk = Desk()
     desk.failing = True
     desk.renew()
-    assert desk.seen == [("announced", 1), ("injector", 2), ("announced", 2), ("validator", 2)]
+    assert len(desk.shown) == 2
+    assert desk.chains() == (chain(INJECTOR, 5), chain(VALIDATOR, 6))
 
 
 def test_keys_are_in_no_text() -> None:
     desk = Desk()
-    assert repr(desk.serving.webhook_identity(Webhook.INJECTOR)) == "WebhookIdentity(version=1)"
+    identity = desk.serving.webhook_identity(Webhook.INJECTOR)
+    assert repr(identity) == f"KeyPair(certificate_chain={identity.certificate_chain!r})"
 
 
 def test_ads_shows_its_newest_certificate() -> None:
