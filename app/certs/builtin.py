@@ -14,7 +14,14 @@ from typing import Any
 
 from app.certs.x509 import SigningRoot, new_root
 from app.errors import CaError, WriteConflict
-from app.objects.meta import ObjectKey, ObjectKind, RawObject
+from app.objects.meta import (
+    NAME_LABEL,
+    PRODUCT,
+    VERSION_LABEL,
+    ObjectKey,
+    ObjectKind,
+    RawObject,
+)
 from app.ports import (
     CertificateRequest,
     Clock,
@@ -79,7 +86,7 @@ def ca_secret_key(namespace: str, name: str) -> ObjectKey:
 
 
 def _secret(key: ObjectKey, pair: KeyPair, version: str) -> RawObject:
-    labels = {"app.kubernetes.io/name": "openservicemesh.io", "app.kubernetes.io/version": version}
+    labels = {NAME_LABEL: PRODUCT, VERSION_LABEL: version}
     metadata = {"namespace": key.namespace, "name": key.name, "labels": labels}
     contents = {CERTIFICATE_FIELD: pair.certificate_chain, KEY_FIELD: pair.private_key}
     return {

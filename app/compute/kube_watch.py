@@ -20,10 +20,18 @@ from app.errors import NotFoundError
 from app.events import ObjectChanged, ObjectDeleted, ObjectEvent, SourceChecked, Synced
 from app.metrics import Metrics
 from app.objects import scheme
-from app.objects.meta import KubeObject, ObjectKey, ObjectKind, RawObject, Rejected
+from app.objects.meta import (
+    NAME_LABEL,
+    PRODUCT,
+    KubeObject,
+    ObjectKey,
+    ObjectKind,
+    RawObject,
+    Rejected,
+)
 from app.ports import Cluster
 
-SECRET_LABELS = "app.kubernetes.io/name=openservicemesh.io"  # noqa: S105 a selector
+SECRET_LABELS = f"{NAME_LABEL}={PRODUCT}"
 SLICE_VERSION = "discovery.k8s.io/v1"
 """Before it (Kubernetes 1.21) slices say no more than Endpoints; not every cluster made them."""
 _MESH_CONFIG, _MESH_ROOT = "MeshConfig", "MeshRootCertificate"

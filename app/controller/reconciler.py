@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from app import logs
 from app.controller.crds import RECONCILE_LABEL
 from app.controller.settle import Merge, settle
-from app.controller.webhooks import VERSION_LABEL
 from app.metrics import Metrics
-from app.objects.meta import ObjectRef, RawObject
+from app.objects.meta import NAME_LABEL, PRODUCT, VERSION_LABEL, ObjectRef, RawObject
 from app.ports import Cluster, Watching
 
 CHECK_SECONDS = 30.0
 """Between looks that no watch asked for."""
-_OURS = "app.kubernetes.io/name=openservicemesh.io"
+_OURS = f"{NAME_LABEL}={PRODUCT}"
 _RETRY_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 """After a repair, so that two who disagree do not fill the API server with writes."""

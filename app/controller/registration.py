@@ -35,7 +35,14 @@ from app.errors import (
     WriteConflict,
 )
 from app.metrics import Metrics
-from app.objects.meta import ObjectRef, RawObject
+from app.objects.meta import (
+    INSTANCE_LABEL,
+    NAME_LABEL,
+    PRODUCT,
+    VERSION_LABEL,
+    ObjectRef,
+    RawObject,
+)
 from app.ports import Cluster
 from app.settings import Settings
 
@@ -182,9 +189,7 @@ class Registration:
     def _is_released(self, current: RawObject | None) -> bool:
         """True for a configuration of ours that an operator took from us, also before a restart."""
         labels = ((current or {}).get("metadata") or {}).get("labels") or {}
-        return RECONCILE_LABEL not in labels and (
-            labels.get(webhooks.VERSION_LABEL) == self._version
-        )
+        return RECONCILE_LABEL not in labels and (labels.get(VERSION_LABEL) == self._version)
 
     def _merge_injection(self, current: RawObject | None) -> RawObject:
         return webhooks.restored(current, webhooks.injection(self._settings, self._scope()))
@@ -262,8 +267,8 @@ def _mesh_config(ref: ObjectRef, spec: RawObject, *, mesh_name: str) -> RawObjec
             "name": ref.name,
             "namespace": ref.namespace,
             "labels": {
-                "app.kubernetes.io/name": "openservicemesh.io",
-                "app.kubernetes.io/instance": mesh_name,
+                NAME_LABEL: PRODUCT,
+                INSTANCE_LABEL: mesh_name,
             },
         },
         "spec": spec,

@@ -20,10 +20,9 @@ from app.inject.secret import (
     sidecar_uuid,
 )
 from app.metrics import Metrics
-from app.objects.meta import PROXY_UUID_LABEL, KubeObject, ObjectKey, ObjectKind
+from app.objects.meta import INSTANCE_LABEL, PROXY_UUID_LABEL, KubeObject, ObjectKey, ObjectKind
 from xds.policy.identity import is_uuid
 
-INSTANCE_LABEL = "app.kubernetes.io/instance"
 _KINDS = frozenset({ObjectKind.SECRET, ObjectKind.POD})
 _Place = tuple[str, str]
 """Namespace and UUID of a sidecar."""

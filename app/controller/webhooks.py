@@ -15,13 +15,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.controller.crds import RECONCILE_LABEL
-from app.objects.meta import IGNORE_LABEL, MONITORED_BY_LABEL, ObjectRef, RawObject
+from app.objects.meta import (
+    IGNORE_LABEL,
+    INSTANCE_LABEL,
+    MONITORED_BY_LABEL,
+    NAME_LABEL,
+    PRODUCT,
+    VERSION_LABEL,
+    ObjectRef,
+    RawObject,
+)
 from app.settings import Settings
 
 API_VERSION = "admissionregistration.k8s.io/v1"
 MUTATING = "MutatingWebhookConfiguration"
 VALIDATING = "ValidatingWebhookConfiguration"
-VERSION_LABEL = "app.kubernetes.io/version"
 INJECTION = "osm-inject.k8s.io"
 VALIDATOR = "osm-validator.k8s.io"
 CONTROL_PLANE_VALIDATOR = "osm-control-plane-validator.k8s.io"
@@ -147,8 +155,8 @@ def _configuration(
 def _labels(settings: Settings, scope: WebhookScope, *, app: str) -> dict[str, str]:
     return {
         "app": app,
-        "app.kubernetes.io/name": "openservicemesh.io",
-        "app.kubernetes.io/instance": settings.mesh_name,
+        NAME_LABEL: PRODUCT,
+        INSTANCE_LABEL: settings.mesh_name,
         VERSION_LABEL: scope.version,
         RECONCILE_LABEL: "true",
     }

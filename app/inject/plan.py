@@ -23,8 +23,17 @@ from app.inject.secret import (
     bootstrap_secret,
     read_bootstrap,
 )
+from app.mesh.membership import SCRAPE_ANNOTATIONS
 from app.objects.config import MeshConfigSpec
-from app.objects.meta import PROXY_UUID_LABEL, ObjectKey, RawObject
+from app.objects.meta import (
+    INSTANCE_LABEL,
+    NAME_LABEL,
+    PRODUCT,
+    PROXY_UUID_LABEL,
+    VERSION_LABEL,
+    ObjectKey,
+    RawObject,
+)
 from xds.builders.bootstrap import (
     BOOTSTRAP_FILE,
     build_files,
@@ -34,13 +43,6 @@ from xds.builders.bootstrap import (
 from xds.policy.bootstrap import AdsServer, BootstrapSpec
 from xds.policy.identity import ProxyId
 from xds.policy.proxy import TlsParameters
-
-_PRODUCT = "openservicemesh.io"
-_SCRAPE_ANNOTATIONS = {
-    "prometheus.io/scrape": "true",
-    "prometheus.io/port": "15010",
-    "prometheus.io/path": "/stats/prometheus",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,12 +224,12 @@ def _mark(pod: RawObject, decision: Inject, uuid: str) -> None:
     metadata = pod["metadata"] = pod.get("metadata") or {}
     metadata["labels"] = {**(metadata.get("labels") or {}), PROXY_UUID_LABEL: uuid}
     if decision.metrics:
-        metadata["annotations"] = {**(metadata.get("annotations") or {}), **_SCRAPE_ANNOTATIONS}
+        metadata["annotations"] = {**(metadata.get("annotations") or {}), **SCRAPE_ANNOTATIONS}
 
 
 def _secret_labels(options: InjectionOptions) -> dict[str, str]:
     return {
-        "app.kubernetes.io/name": _PRODUCT,
-        "app.kubernetes.io/instance": options.mesh_name,
-        "app.kubernetes.io/version": options.product_version,
+        NAME_LABEL: PRODUCT,
+        INSTANCE_LABEL: options.mesh_name,
+        VERSION_LABEL: options.product_version,
     }

@@ -23,6 +23,13 @@ INJECTION_ANNOTATION = "openservicemesh.io/sidecar-injection"
 METRICS_ANNOTATION = "openservicemesh.io/metrics"
 PROXY_UUID_LABEL = "osm-proxy-uuid"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+NAME_LABEL = "app.kubernetes.io/name"
+"""``PRODUCT`` on all that is ours."""
+INSTANCE_LABEL = "app.kubernetes.io/instance"
+"""The mesh."""
+VERSION_LABEL = "app.kubernetes.io/version"
+"""The release that wrote the object."""
+PRODUCT = "openservicemesh.io"
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 """Namespaces of the cluster itself: never part of a mesh, or it could not start without one."""
 
