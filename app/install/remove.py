@@ -1,9 +1,10 @@
 """A mesh out of the cluster: nothing stays that acts, holds a key or marks a namespace.
 
 The controller's rights go first, since while it ends it would write its webhook configurations
-anew; its Secrets go when it has ended. The users' objects, the definitions of their kinds and the
-namespace stay unless asked for. What cannot be removed is reported and the rest still goes. Called
-by ``osm uninstall mesh``. Specification: kubernetes-surface 6.8, 7.2.
+anew; its Secrets go when it has ended. Its Deployment, by which a mesh is known, is stopped first
+and deleted last: a run that was broken off can be repeated. The users' objects, the definitions of
+their kinds and the namespace stay unless asked for. What cannot be removed is reported and the rest
+still goes. Called by ``osm uninstall mesh``. Specification: kubernetes-surface 6.8, 7.2.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from app.errors import AppError
+from app.errors import AppError, NotFoundError
 from app.install.apply import Told, Waiting
 from app.install.meshes import Mesh
 from app.install.release import read_release, release_ref
@@ -71,14 +72,17 @@ def remove_mesh(
     remover.remove(remover.labelled(_RIGHTS))
     remover.remove(remover.labelled(_WEBHOOKS))
     remover.release_namespaces()
+    remover.stop_controller()
     remover.remove(remover.recorded())
-    remover.remove(remover.labelled(_PARTS))
+    remover.remove(remover.parts())
     remover.await_end(wait)
     remover.remove(remover.labelled(_WEBHOOKS))
     remover.remove(remover.leases())
     remover.remove(remover.settings())
     remover.remove(remover.secrets(ca_secret))
     remover.unmark_home()
+    if not remover.removal.failed:
+        remover.remove(remover.traces())
     return remover.removal
 
 
@@ -96,6 +100,9 @@ class _Remover:
         self._cluster = cluster
         self._mesh = mesh
         self._told = told
+        self._controller = ObjectRef(
+            api_version="apps/v1", kind="Deployment", namespace=mesh.namespace, name=CONTROLLER
+        )
         self.removal = Removal()
 
     def remove(self, refs: Iterable[ObjectRef]) -> None:
@@ -121,8 +128,12 @@ class _Remover:
         """What the release says was applied; a namespace holds more than the mesh."""
         release = read_release(self._cluster, self._mesh.name, self._mesh.namespace)
         for ref in reversed(release.objects if release else ()):
-            if ref.kind not in ("Namespace", "CustomResourceDefinition"):
+            if ref.kind not in ("Namespace", "CustomResourceDefinition") and not self._is_last(ref):
                 yield ref
+
+    def parts(self) -> Iterator[ObjectRef]:
+        """What serves, but for the controller's Deployment."""
+        return (ref for ref in self.labelled(_PARTS) if not self._is_last(ref))
 
     def leases(self) -> Iterator[ObjectRef]:
         """What replicas agreed by; a Lease has no labels of ours."""
@@ -138,7 +149,7 @@ class _Remover:
             yield from self._listed(_CONFIG, kind, namespace=self._mesh.namespace, labels="")
 
     def secrets(self, ca_secret: str) -> Iterator[ObjectRef]:
-        """Sidecars' bootstraps in all namespaces, the root, what Helm noted; the release last."""
+        """Sidecars' bootstraps in all namespaces, the root, what Helm noted."""
         mesh = self._mesh
         labels = f"{NAME_LABEL}={PRODUCT},{INSTANCE_LABEL}={mesh.name}"
         for ref in self._listed("v1", "Secret", namespace="", labels=labels):
@@ -148,7 +159,11 @@ class _Remover:
         yield from self._listed(
             "v1", "Secret", namespace=mesh.namespace, labels=f"owner=helm,name={mesh.name}"
         )
-        yield release_ref(mesh.name, mesh.namespace)
+
+    def traces(self) -> Iterator[ObjectRef]:
+        """By what a mesh and its values are known."""
+        yield release_ref(self._mesh.name, self._mesh.namespace)
+        yield self._controller
 
     def find_sidecars(self) -> None:
         """The namespaces with injected Pods are known."""
@@ -169,6 +184,16 @@ class _Remover:
                     self._cluster.patch(ref, change.patch)
             except AppError as error:
                 self.removal.failed[ref] = str(error)
+
+    def stop_controller(self) -> None:
+        """No new Pod of the controller is made, also by an autoscaler."""
+        self._told(f"stopping {self._controller}")
+        try:
+            self._cluster.patch(self._controller, {"spec": {"replicas": 0}})
+        except NotFoundError:
+            return
+        except AppError as error:
+            self.removal.failed[self._controller] = str(error)
 
     def unmark_home(self) -> None:
         """The control plane's namespace has lost the labels that we applied, and only those.
@@ -193,6 +218,9 @@ class _Remover:
                 if not wait(changed):
                     self.removal.lingers = True
                     return
+
+    def _is_last(self, ref: ObjectRef) -> bool:
+        return (ref.kind, ref.name) == (self._controller.kind, self._controller.name)
 
     def _controllers(self) -> Iterator[ObjectRef]:
         return self._listed("v1", "Pod", namespace=self._mesh.namespace, labels=f"app={CONTROLLER}")

@@ -8,7 +8,7 @@ from typing import Any
 import factory
 from fakes.cluster import FakeCluster
 
-from app.errors import ForbiddenError
+from app.errors import ForbiddenError, UnreachableError
 from app.install.meshes import Mesh
 from app.install.release import Release, encode_release
 from app.install.remove import Removal, remove_mesh, remove_refs
@@ -100,8 +100,29 @@ def test_rights_go_before_webhooks_and_webhooks_before_the_controller() -> None:
     cluster = FakeCluster(*OURS)
     kinds = [ref.kind for ref in remove(cluster).removed]
     assert kinds.index("ClusterRoleBinding") < kinds.index("MutatingWebhookConfiguration")
-    assert kinds.index("ValidatingWebhookConfiguration") < kinds.index("Deployment")
-    assert kinds.index("Deployment") < kinds.index("Secret")
+    assert kinds.index("ValidatingWebhookConfiguration") < kinds.index("Service")
+    assert kinds[-1] == "Deployment"
+    calls = [call for call in cluster.calls if call[0] in ("patch", "delete")]
+    stopped = ("patch", "Deployment osm-system/osm-controller")
+    assert calls.index(("delete", "ValidatingWebhookConfiguration osm-validator-mesh-osm")) < (
+        calls.index(stopped)
+    )
+    assert calls.index(stopped) < calls.index(("delete", "Secret osm-system/osm-ca-bundle"))
+
+
+def test_controller_makes_no_pods_while_the_rest_goes() -> None:
+    cluster = FakeCluster(
+        *OURS, factory.raw("Pod", "osm-system/a", meta={"labels": {"app": "osm-controller"}})
+    )
+    seen = []
+
+    def ending(changed: threading.Condition) -> bool:
+        deployment = cluster.get("Deployment", "osm-controller", "osm-system")
+        seen.append(None if deployment is None else deployment["spec"])
+        return False
+
+    remove(cluster, ending)
+    assert seen == [{"replicas": 0}]
 
 
 def test_what_a_controller_writes_while_it_ends_goes_too() -> None:
@@ -150,7 +171,18 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes() -> None:
         ("ClusterRole", "osm"): "you may not",
         ("Namespace", "shop"): "not yours",
     }
-    assert {ref.kind for ref in cluster.objects} == {"ClusterRole", "Namespace"}
+    assert {ref.kind for ref in cluster.objects} == {"ClusterRole", "Namespace", "Deployment"}
+
+
+def test_run_that_failed_leaves_what_the_next_one_knows_the_mesh_by() -> None:
+    release = encode_release(Release(mesh_name="osm", namespace="osm-system", version="1"))
+    cluster = FakeCluster(*OURS, release)
+    cluster.fail("delete", UnreachableError("no answer"), kind="Secret")
+    assert list(remove(cluster).failed.values()) == ["no answer"]
+    assert cluster.get("Deployment", "osm-controller", "osm-system") is not None
+    assert cluster.get("Secret", "osm-release-osm", "osm-system") is not None
+    assert remove(cluster).failed == {}
+    assert cluster.objects == {}
 
 
 def test_a_second_run_finds_nothing() -> None:
