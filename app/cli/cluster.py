@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from app.compute.kube_client import KubeClient
 
 DEFAULT_NAMESPACE: Final = "osm-system"
+DEFAULT_MESH: Final = "osm"
 CONFIG_VARIABLE: Final = "OSM_CONFIG"
 IN_CLUSTER_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 MANAGED: Final = "managed"

@@ -7,16 +7,14 @@ controller is ready and remembers what it did. Specification: kubernetes-surface
 from __future__ import annotations
 
 import json
-import os
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.cluster import has_kubeconfig, open_cluster, options_of
-from app.cli.output import console
+from app.cli.cluster import has_cluster, open_cluster, options_of
+from app.cli.output import say, warn
 from app.cli.rollout import (
     ChartPath,
     Plan,
@@ -30,10 +28,11 @@ from app.cli.rollout import (
 )
 from app.cli.yamltext import yaml_documents
 from app.errors import AppError, RefusedError
-from app.install.apply import Applied, apply_objects, remove_objects
+from app.install.apply import Applied, apply_objects
 from app.install.overrides import parse_values
 from app.install.preflight import obstacles, read_facts
 from app.install.release import release_of, release_ref, write_release
+from app.install.remove import remove_refs
 from app.install.render import Dialect
 from app.objects.meta import RawObject
 from app.ports import Cluster
@@ -97,11 +96,9 @@ def install(
         if atomic:
             _take_back(cluster, plan, applied)
         raise
-    console.print(
+    say(
         f"OSM installed successfully in namespace [{plan.installation.namespace}] "
-        f"with mesh name [{plan.installation.mesh_name}]",
-        highlight=False,
-        soft_wrap=True,
+        f"with mesh name [{plan.installation.mesh_name}]"
     )
 
 
@@ -123,17 +120,16 @@ def _apply(cluster: Cluster, plan: Plan) -> Applied:
 
 def _take_back(cluster: Cluster, plan: Plan, applied: Applied) -> None:
     installation = plan.installation
+    release = release_ref(installation.mesh_name, installation.namespace)
     with progress("taking back what was installed") as told:
-        cluster.delete(release_ref(installation.mesh_name, installation.namespace))
-        remove_objects(cluster, applied.created, told)
+        removal = remove_refs(cluster, (release, *reversed(applied.created)), told)
+    for ref, reason in removal.failed.items():
+        warn(f"{ref} was not taken back: {reason}")
 
 
 def _dialect_here(context: typer.Context) -> Dialect:
     """That of the cluster where there is one to ask, else that of a new one."""
-    options = options_of(context)
-    if not options.named and not has_kubeconfig(os.environ, Path.home()):
-        return Dialect()
-    return dialect_of(open_cluster(context))
+    return dialect_of(open_cluster(context)) if has_cluster(options_of(context)) else Dialect()
 
 
 def _print(objects: list[RawObject], output: ManifestFormat) -> None:

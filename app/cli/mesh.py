@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.cluster import open_cluster
-from app.cli.output import Output, OutputFormat, console, emit_json, emit_rows
+from app.cli.output import Output, OutputFormat, emit_json, emit_rows, say
 from app.cli.reach import ADMIN_PORT, Access, public_admin
 from app.cli.upgrade import upgrade
 from app.errors import AppError
@@ -48,16 +48,14 @@ def list_meshes(
         emit_json(rows)
         return
     if not rows:
-        console.print("No osm mesh control planes found", highlight=False)
+        say("No osm mesh control planes found")
         return
     emit_rows(rows, _MESHES, output)
-    console.print()
+    say("")
     emit_rows(rows, _SUPPORT, output)
-    console.print(
+    say(
         "\nTo list the OSM controller pods for a mesh, run the following with its namespace:\n"
-        f"  kubectl get pods -n <osm-mesh-namespace> -l app={CONTROLLER}",
-        highlight=False,
-        soft_wrap=True,
+        f"  kubectl get pods -n <osm-mesh-namespace> -l app={CONTROLLER}"
     )
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.cluster import open_cluster
-from app.cli.output import Output, OutputFormat, console, emit_json, emit_rows, warn
+from app.cli.cluster import DEFAULT_MESH, open_cluster
+from app.cli.output import Output, OutputFormat, emit_json, emit_rows, say, warn
 from app.errors import NotFoundError
 from app.install.meshes import read_meshes
 from app.mesh.membership import Change, ignore, join, leave
@@ -25,7 +25,6 @@ from app.objects.meta import (
 from app.ports import Cluster
 
 app = typer.Typer(help="Namespaces of a mesh.", no_args_is_help=True)
-DEFAULT_MESH = "osm"
 
 Names = Annotated[list[str], typer.Argument(metavar="NAMESPACE...", help="the namespaces")]
 MeshName = Annotated[str, typer.Option("--mesh-name", help="the mesh")]
@@ -102,7 +101,7 @@ def list_namespaces(
         emit_rows(rows, _COLUMNS, output)
     else:
         where = f"mesh [{wanted}]" if wanted else "any mesh"
-        console.print(f"No namespaces in {where}", highlight=False)
+        say(f"No namespaces in {where}")
 
 
 _COLUMNS = {
@@ -136,7 +135,7 @@ def write(cluster: Cluster, name: str, change: Change) -> None:
     """The namespace has the change, and what it was is told."""
     if change.patch is not None:
         cluster.patch(_ref(name), change.patch)
-    console.print(change.message, highlight=False, soft_wrap=True)
+    say(change.message)
 
 
 def _ref(name: str) -> ObjectRef:

@@ -76,6 +76,11 @@ def fail(message: str, status: int = 1) -> typer.Exit:
     return typer.Exit(status)
 
 
+def say(message: str) -> None:
+    """A sentence for people on standard output, as it is: not wrapped, not coloured."""
+    console.print(message, highlight=False, soft_wrap=True)
+
+
 def warn(message: str) -> None:
     """The message stands on standard error; the command goes on."""
     errors.print(Text.assemble(("warning:", "bold yellow"), " ", message), soft_wrap=True)

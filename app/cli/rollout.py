@@ -28,8 +28,6 @@ from app.objects.config import parse_duration
 from app.objects.meta import ObjectRef, RawObject
 from app.ports import Cluster
 
-DEFAULT_MESH = "osm"
-
 ChartPath = Annotated[
     Path | None,
     typer.Option("--osm-chart-path", help="folder of manifests instead of those of this release"),

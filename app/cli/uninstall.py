@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from app.cli.cluster import open_cluster, options_of
-from app.cli.output import console, warn
+from app.cli.output import say, warn
 from app.cli.prompt import confirm
 from app.cli.rollout import progress
 from app.errors import KubernetesError
@@ -88,10 +88,10 @@ def _chosen(meshes: tuple[Mesh, ...], mesh_name: str, *, is_managed: bool) -> tu
         warn("this mesh is managed by whoever provides it and cannot be uninstalled here")
         return ()
     if not meshes:
-        _say("No OSM control planes found")
+        say("No OSM control planes found")
     found = tuple(mesh for mesh in meshes if mesh_name in ("", mesh.name))
     if meshes and not found:
-        _say(f"Did not find mesh [{mesh_name}]. Meshes in the cluster:")
+        say(f"Did not find mesh [{mesh_name}]. Meshes in the cluster:")
         _list(meshes)
     return found
 
@@ -103,16 +103,16 @@ def _uninstall(cluster: Cluster, mesh: Mesh, ca_secret: str) -> dict[ObjectRef, 
         removal = remove_mesh(cluster, mesh, ca_secret=secret, told=told, wait=Deadline(_PATIENCE))
     _report(removal)
     if not removal.failed:
-        _say(f"OSM {_title(mesh)} uninstalled")
+        say(f"OSM {_title(mesh)} uninstalled")
     if removal.lingers:
         warn(f"Pods of the controller are still ending in namespace [{mesh.namespace}]")
     if removal.to_restart:
-        _say(
+        say(
             "Sidecars run until their Pods are restarted, and lose their certificates within a "
             "day. Restart the workloads of:"
         )
         for name in removal.to_restart:
-            _say(f"  kubectl rollout restart deployment,statefulset,daemonset -n {name}")
+            say(f"  kubectl rollout restart deployment,statefulset,daemonset -n {name}")
     return removal.failed
 
 
@@ -129,13 +129,13 @@ def _delete_namespace(cluster: Cluster, name: str) -> dict[ObjectRef, str]:
     _report(removal)
     if not removal.failed:
         word = "deleted" if removal.removed else "not found"
-        _say(f"OSM namespace [{name}] {word}")
+        say(f"OSM namespace [{name}] {word}")
     return removal.failed
 
 
 def _may_delete_definitions(meshes: tuple[Mesh, ...]) -> bool:
     if meshes:
-        _say("With the definitions go the policies of every mesh in the cluster:")
+        say("With the definitions go the policies of every mesh in the cluster:")
         _list(meshes)
     return confirm("Delete the definitions of the mesh's kinds and all objects of these kinds?")
 
@@ -146,9 +146,9 @@ def _delete_definitions(cluster: Cluster) -> dict[ObjectRef, str]:
         removal = remove_refs(cluster, refs, told)
     for ref in refs:
         if ref in removal.removed:
-            _say(f"Deleted definition {ref.name}")
+            say(f"Deleted definition {ref.name}")
         elif ref not in removal.failed:
-            _say(f"Ignored definition {ref.name}: it is not there")
+            say(f"Ignored definition {ref.name}: it is not there")
     _report(removal)
     return removal.failed
 
@@ -160,12 +160,8 @@ def _report(removal: Removal) -> None:
 
 def _list(meshes: Iterable[Mesh]) -> None:
     for mesh in meshes:
-        _say(f"  {_title(mesh)}")
+        say(f"  {_title(mesh)}")
 
 
 def _title(mesh: Mesh) -> str:
     return f"[mesh name: {mesh.name}] in namespace [{mesh.namespace}]"
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)

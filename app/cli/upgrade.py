@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 
-from app.cli.cluster import open_cluster
-from app.cli.output import console, warn
+from app.cli.cluster import DEFAULT_MESH, open_cluster
+from app.cli.output import say, warn
 from app.cli.rollout import (
-    DEFAULT_MESH,
     ChartPath,
     SetValues,
     Timeout,
@@ -105,7 +104,7 @@ def _check_names(given: Values, mesh: Mesh) -> None:
 
 def _announce(mesh: Mesh, dropped: tuple[str, ...]) -> None:
     if mesh.is_original:
-        _say(
+        say(
             f"Taking over mesh [{mesh.name}] of the original OSM {mesh.version}: its MeshConfig, "
             "root, webhooks and members stay"
         )
@@ -129,13 +128,9 @@ def _remove_rest(
 
 
 def _tell_end(mesh: Mesh) -> None:
-    _say(f"OSM successfully upgraded mesh [{mesh.name}] in namespace [{mesh.namespace}]")
+    say(f"OSM successfully upgraded mesh [{mesh.name}] in namespace [{mesh.namespace}]")
     if mesh.members:
-        _say(
+        say(
             "Running sidecars keep their version until their Pods are restarted. Members: "
             + ", ".join(mesh.members)
         )
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)

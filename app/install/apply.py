@@ -76,18 +76,6 @@ def apply_objects(cluster: Cluster, objects: Iterable[RawObject], told: Told) ->
     return Applied(created=tuple(created))
 
 
-def remove_objects(
-    cluster: Cluster, refs: Iterable[ObjectRef], told: Told
-) -> tuple[ObjectRef, ...]:
-    """The objects are gone, the last applied first; those that were there."""
-    removed = []
-    for ref in reversed(tuple(refs)):
-        told(f"removing {ref}")
-        if cluster.delete(ref):
-            removed.append(ref)
-    return tuple(removed)
-
-
 def wait_for_rollout(
     cluster: Cluster, ref: ObjectRef, told: Callable[[Rollout], None], wait: Waiting
 ) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from fakes.cluster import FakeCluster
 
 from app.errors import ForbiddenError
-from app.install.apply import apply_objects, in_order, remove_objects, wait_for_rollout
+from app.install.apply import apply_objects, in_order, wait_for_rollout
 from app.install.status import Rollout
 from app.objects.meta import ObjectRef, RawObject
 
@@ -67,13 +67,6 @@ def test_the_owner_of_a_namespace_stays_its_owner() -> None:
     cluster = FakeCluster(factory.raw("Namespace", "a", meta={"managedFields": [written]}))
     apply_objects(cluster, [factory.raw("Namespace", "a")], lambda _: None)
     assert [verb for verb, _ in cluster.calls] == ["read", "apply"]
-
-
-def test_the_last_applied_is_removed_first() -> None:
-    cluster = FakeCluster(NAMESPACE, DEPLOYMENT)
-    refs = [ObjectRef.of(raw) for raw in (NAMESPACE, ACCOUNT, DEPLOYMENT)]
-    assert remove_objects(cluster, refs, lambda _: None) == (CONTROLLER, refs[0])
-    assert cluster.objects == {}
 
 
 class Script:
