@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.install.render import CONTROLLER, MESH_LABEL, SINGLE_MESH_LABEL, VERSION_LABEL
-from app.objects.meta import MONITORED_BY_LABEL, RawObject
+from app.install.render import CONTROLLER, MESH_LABEL, SINGLE_MESH_LABEL
+from app.objects.meta import MONITORED_BY_LABEL, VERSION_LABEL, RawObject
 from app.ports import Cluster
 
 _OF_THE_ORIGINAL = "osm-bootstrap"

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.errors import ObjectError
-from app.install.render import (
+from app.install.render import MESH_LABEL, Installation
+from app.objects.meta import (
     INSTANCE_LABEL,
-    MESH_LABEL,
     NAME_LABEL,
     PRODUCT,
     VERSION_LABEL,
-    Installation,
+    ObjectRef,
+    RawObject,
 )
-from app.objects.meta import ObjectRef, RawObject
 from app.ports import Cluster
 
 _KEY = "release.json"

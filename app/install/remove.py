@@ -17,9 +17,9 @@ from app.errors import AppError, NotFoundError
 from app.install.apply import Told, Waiting
 from app.install.meshes import Mesh
 from app.install.release import read_release, release_ref
-from app.install.render import CONTROLLER, INSTANCE_LABEL, NAME_LABEL, PRODUCT
+from app.install.render import CONTROLLER
 from app.mesh.membership import leave
-from app.objects.meta import PROXY_UUID_LABEL, ObjectRef
+from app.objects.meta import INSTANCE_LABEL, NAME_LABEL, PRODUCT, PROXY_UUID_LABEL, ObjectRef
 from app.ports import Cluster
 
 _BOOTSTRAP = "envoy-bootstrap-config-"

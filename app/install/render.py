@@ -16,14 +16,10 @@ from app.install.addons import addon_of, fill_addon, is_deployed
 from app.install.pods import fill_pod, fill_resources
 from app.install.preset import preset_mesh_config, preset_root_certificate
 from app.install.values import Image, Values
-from app.objects.meta import RawObject
+from app.objects.meta import INSTANCE_LABEL, VERSION_LABEL, RawObject
 
 MESH_LABEL = "meshName"
 SINGLE_MESH_LABEL = "enforceSingleMesh"
-INSTANCE_LABEL = "app.kubernetes.io/instance"
-VERSION_LABEL = "app.kubernetes.io/version"
-NAME_LABEL = "app.kubernetes.io/name"
-PRODUCT = "openservicemesh.io"
 CONTROLLER = "osm-controller"
 
 _ACCOUNT = "osm"
@@ -35,7 +31,6 @@ _WEBHOOK = "osm-webhook-osm"
 _VALIDATOR = "osm-validator-mesh-osm"
 _PRESET = "preset-mesh-config"
 _ROOT_PRESET = "preset-mesh-root-certificate"
-_RULES_ROLE = "ClusterRole"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
