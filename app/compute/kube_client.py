@@ -26,7 +26,7 @@ from yaml import YAMLError
 
 from app.compute.kube_answers import Answer, refusal
 from app.compute.kube_cluster import KubeCluster
-from app.compute.kube_http import KubeHttp, Question
+from app.compute.kube_http import KubeHttp
 from app.errors import SettingError, UnreachableError
 
 SERVICE_ACCOUNT_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -114,26 +114,6 @@ class KubeClient(KubeCluster):
         return other
 
     # What only the CLI asks
-
-    def pod_log(
-        self,
-        namespace: str,
-        pod: str,
-        *,
-        container: str = "",
-        tail: int | None = None,
-        previous: bool = False,
-    ) -> str:
-        """The log of a container, or its last lines; raise ``NotFoundError``."""
-        query = {"container": container, "tailLines": "" if tail is None else str(tail)}
-        query["previous"] = "true" if previous else ""
-        path = self._needed("v1", "Pod").path(namespace=namespace, name=pod, subresource="log")
-        answer = self._ask(
-            Question(path=path, query={k: v for k, v in query.items() if v}, accept="*/*")
-        )
-        if not answer.is_good:
-            raise refusal(answer, f"read the log of Pod {namespace}/{pod}")
-        return answer.body.decode(errors="replace")
 
     def create_token(self, namespace: str, service_account: str, seconds: int) -> str:
         """A token of the service account, for so long; the server takes 600 s and more."""

@@ -17,7 +17,6 @@ from app.standalone.specs import Container, PodSpec, Probe
 
 LONGEST_WAIT = 30.0
 """Seconds between restarts at most, and how long a run must last to count as a success."""
-_LACK_SECONDS = 0.5
 _EAGER_SECONDS = 0.2
 _EAGER_LOOKS = 100
 """Looks between two probes of a container that never was ready: it joins as soon as it can."""

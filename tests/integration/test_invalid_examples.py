@@ -19,6 +19,7 @@ from kube_server import KubeServer
 from until import until
 from webhook_listeners import ROOTS, port_of, serving
 
+from app.controller.crds import load_crds
 from app.controller.webhooks import WebhookScope, injection, validation
 from app.listeners import HttpServer
 from app.settings import Settings
@@ -35,17 +36,8 @@ FILES = [
     if file.stem not in OF_KUBECTL
 ]
 WATCHED = ("Namespace", "ServiceAccount")
-
-
-def definitions() -> list[dict[str, Any]]:
-    return [
-        yaml.safe_load(file.read_text())
-        for file in sorted((CHECKOUT / "manifests" / "crds").glob("*.yaml"))
-        if file.stem != "kustomization"
-    ]
-
-
-PLURALS = {crd["spec"]["names"]["kind"]: crd["spec"]["names"]["plural"] for crd in definitions()}
+DEFINITIONS = load_crds()
+PLURALS = {crd["spec"]["names"]["kind"]: crd["spec"]["names"]["plural"] for crd in DEFINITIONS}
 
 
 def url_of(raw: dict[str, Any]) -> str:
@@ -74,7 +66,7 @@ def cluster(listeners: HttpServer, whole_kube: KubeServer) -> KubeServer:
         validator_port=port_of(listeners, "validator"),
     )
     scope = WebhookScope(version="test", roots=ROOTS)
-    for raw in (*definitions(), *bookstore()):
+    for raw in (*DEFINITIONS, *bookstore()):
         whole_kube.call("POST", url_of(raw), raw)
     whole_kube.new_namespace("osm-system")
     for raw in (validation(settings, scope, enforced=True), injection(settings, scope)):

@@ -332,10 +332,3 @@ def test_refused_tunnel_says_why(api: FakeApi) -> None:
     api.on(TUNNEL, Reply(status=403, body={"message": "User u cannot create pods/portforward"}))
     with pytest.raises(ForbiddenError, match="forward port 80 of Pod shop/web: User u cannot"):
         client_of(api).open_tunnel("shop", "web", 80)
-
-
-def test_log_of_a_container(api: FakeApi) -> None:
-    path = "/api/v1/namespaces/shop/pods/web/log"
-    api.on(path, Reply(body=b"one\ntwo\n"))
-    assert client_of(api).pod_log("shop", "web", container="envoy", tail=2) == "one\ntwo\n"
-    assert api.asked(path)[0].query == {"container": "envoy", "tailLines": "2"}
