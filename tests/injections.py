@@ -35,7 +35,8 @@ def pod(*containers: RawObject, spec: RawObject | None = None, **metadata: Any) 
 def shop(
     *, ignored: bool = False, injection: str | None = "enabled", metrics: str | None = None
 ) -> MeshNamespace:
-    return MeshNamespace(name="shop", ignored=ignored, injection=injection, metrics=metrics)
+    ignored_by = "openservicemesh.io/ignore" if ignored else ""
+    return MeshNamespace(name="shop", ignored_by=ignored_by, injection=injection, metrics=metrics)
 
 
 def options(*, native: bool = True, **fields: Any) -> InjectionOptions:

@@ -170,7 +170,7 @@ def given_namespace(
 def _declined(template: Template, osm_namespace: str) -> str:
     """Why the Pods get no sidecar even in a namespace of the mesh; empty when they do."""
     assumed = MeshNamespace(
-        name=template.namespace, ignored=False, injection="enabled", metrics=None
+        name=template.namespace, ignored_by="", injection="enabled", metrics=None
     )
     try:
         decision = decide(

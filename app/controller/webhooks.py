@@ -16,6 +16,7 @@ from typing import Any
 
 from app.controller.crds import RECONCILE_LABEL
 from app.objects.meta import (
+    CONTROL_PLANE_LABEL,
     IGNORE_LABEL,
     INSTANCE_LABEL,
     MONITORED_BY_LABEL,
@@ -207,7 +208,7 @@ def _mesh_namespaces(settings: Settings) -> dict[str, Any]:
         "matchExpressions": [
             {"key": IGNORE_LABEL, "operator": "DoesNotExist"},
             {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": spared},
-            {"key": "control-plane", "operator": "DoesNotExist"},
+            {"key": CONTROL_PLANE_LABEL, "operator": "DoesNotExist"},
         ],
     }
 

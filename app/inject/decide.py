@@ -16,13 +16,13 @@ from app.inject.pod import PodView, check_names, check_pod, parse_pod
 from app.inject.secret import bootstrap_key
 from app.mesh.snapshot import MeshNamespace
 from app.objects.meta import (
-    IGNORE_LABEL,
     INJECTION_ANNOTATION,
     METRICS_ANNOTATION,
     MONITORED_BY_LABEL,
     SYSTEM_NAMESPACES,
     ObjectKey,
     RawObject,
+    kept_out_by,
     shown,
 )
 from xds.policy.identity import ServiceIdentity
@@ -74,7 +74,7 @@ def decide(
         reason = f"namespace {namespace_name} is not monitored by this mesh"
         return Skip(reason=reason, of_namespace=True)
     if namespace.ignored:
-        reason = f"namespace {namespace_name} has the label {IGNORE_LABEL}"
+        reason = f"namespace {namespace_name} has the label {namespace.ignored_by}"
         return Skip(reason=reason, of_namespace=True)
     return _unwanted(view, namespace) or _inject(view, namespace)
 
@@ -93,7 +93,7 @@ def read_namespace(raw: RawObject | None, *, name: str, mesh_name: str) -> MeshN
         return None
     return MeshNamespace(
         name=name,
-        ignored=IGNORE_LABEL in labels,
+        ignored_by=kept_out_by(labels),
         injection=annotations.get(INJECTION_ANNOTATION),
         metrics=annotations.get(METRICS_ANNOTATION),
     )
@@ -133,7 +133,7 @@ def _facts(
     if namespace is None:
         facts.append(f"Namespace {name} has no label {MONITORED_BY_LABEL}: {mesh_name}.")
     else:
-        ignored = f", but has the label {IGNORE_LABEL}" if namespace.ignored else ""
+        ignored = f", but has the label {namespace.ignored_by}" if namespace.ignored else ""
         facts.append(f"Namespace {name} is monitored by mesh {mesh_name}{ignored}.")
         facts.append(f"Its annotation {INJECTION_ANNOTATION} is {_shown(namespace.injection)}.")
     own = view.metadata.annotations.get(INJECTION_ANNOTATION)

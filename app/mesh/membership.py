@@ -18,6 +18,7 @@ from app.objects.meta import (
     MONITORED_BY_LABEL,
     SYSTEM_NAMESPACES,
     RawObject,
+    kept_out_by,
 )
 
 SCRAPE_ANNOTATIONS = MappingProxyType(
@@ -49,10 +50,11 @@ def join(namespace: RawObject, mesh: str, *, inject: bool, force: bool = False) 
         )
     if owner == mesh:
         return Change(patch=None, message=f"Namespace [{name}] is already in mesh [{mesh}]")
-    if labels.get(IGNORE_LABEL) == "true":
+    obstacle = kept_out_by(labels)
+    if obstacle:
         raise RefusedError(
-            f"Namespace [{name}] has the label {IGNORE_LABEL}=true; remove it before adding the "
-            "namespace to a mesh"
+            f"Namespace [{name}] has the label {obstacle}={labels[obstacle]}; remove it before "
+            "adding the namespace to a mesh"
         )
     if owner is not None and not force:
         raise RefusedError(

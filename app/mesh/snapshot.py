@@ -51,9 +51,15 @@ class MeshNamespace:
     """A monitored namespace: what injection decides by. Values are raw, None when absent."""
 
     name: str
-    ignored: bool
+    ignored_by: str
+    """The label that keeps every mesh out; empty: none."""
     injection: str | None
     metrics: str | None
+
+    @property
+    def ignored(self) -> bool:
+        """True where the webhooks are not asked."""
+        return bool(self.ignored_by)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

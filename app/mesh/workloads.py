@@ -14,13 +14,13 @@ from app.mesh.memory import Candidate, Finding, ServiceState
 from app.mesh.snapshot import MeshNamespace, MeshPod, Workloads
 from app.objects.core import Namespace, Pod
 from app.objects.meta import (
-    IGNORE_LABEL,
     INJECTION_ANNOTATION,
     METRICS_ANNOTATION,
     PROXY_UUID_LABEL,
     ObjectKey,
     ObjectKind,
     OwnerReference,
+    kept_out_by,
 )
 from xds.policy.identity import ServiceIdentity
 from xds.policy.service import MeshService, Workload
@@ -133,7 +133,7 @@ def mesh_namespaces(namespaces: Iterable[Namespace]) -> dict[str, MeshNamespace]
     return {
         one.name: MeshNamespace(
             name=one.name,
-            ignored=IGNORE_LABEL in one.metadata.labels,
+            ignored_by=kept_out_by(one.metadata.labels),
             injection=one.metadata.annotations.get(INJECTION_ANNOTATION),
             metrics=one.metadata.annotations.get(METRICS_ANNOTATION),
         )

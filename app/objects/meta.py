@@ -19,6 +19,8 @@ from pydantic_core import PydanticCustomError
 
 MONITORED_BY_LABEL = "openservicemesh.io/monitored-by"
 IGNORE_LABEL = "openservicemesh.io/ignore"
+CONTROL_PLANE_LABEL = "control-plane"
+"""On a namespace it keeps every mesh out, as ``IGNORE_LABEL``; tools put it on operators' own."""
 INJECTION_ANNOTATION = "openservicemesh.io/sidecar-injection"
 METRICS_ANNOTATION = "openservicemesh.io/metrics"
 PROXY_UUID_LABEL = "osm-proxy-uuid"
@@ -256,6 +258,11 @@ def field_path(location: tuple[int | str, ...]) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def kept_out_by(labels: Mapping[str, object]) -> str:
+    """The label, of whatever value, for which webhooks leave a namespace alone; empty: none."""
+    return next((name for name in (IGNORE_LABEL, CONTROL_PLANE_LABEL) if name in labels), "")
 
 
 def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:

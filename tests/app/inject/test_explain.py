@@ -73,6 +73,18 @@ NO_ANNOTATION = f"The Pod's own annotation {SWITCH} is not set."
             id="ignored",
         ),
         pytest.param(
+            pod(),
+            factory.namespace("shop", labels={"control-plane": "x"}, annotations={SWITCH: "yes"}),
+            (
+                OWN_NETWORK,
+                "Namespace shop is monitored by mesh osm, but has the label control-plane.",
+                f"Its annotation {SWITCH} is 'yes'.",
+                NO_ANNOTATION,
+                "The Pod gets no sidecar: namespace shop has the label control-plane.",
+            ),
+            id="left-alone-by-the-webhooks",
+        ),
+        pytest.param(
             pod(annotations={SWITCH: "maybe"}),
             ENABLED,
             (

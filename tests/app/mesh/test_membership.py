@@ -101,6 +101,13 @@ def test_wish_writes_labels(wish: Wish, metadata: Any, patch: Any) -> None:
     ("wish", "metadata", "words"),
     [
         pytest.param(join, {"labels": {IGNORE: "true"}}, r"ignore=true; remove it", id="ignored"),
+        pytest.param(join, {"labels": {IGNORE: "no"}}, r"ignore=no; remove it", id="any-value"),
+        pytest.param(
+            join,
+            {"labels": {"control-plane": "controller-manager"}},
+            r"the label control-plane=controller-manager; remove it",
+            id="left-alone-by-the-webhooks",
+        ),
         pytest.param(join, FOREIGN, r"belongs to mesh \[other\]; remove", id="member-of-another"),
         pytest.param(leave, FOREIGN, r"\[other\], not to mesh \[osm\]", id="leave-another"),
         pytest.param(enable, {}, "add it before enabling", id="scrape-outside"),

@@ -188,10 +188,14 @@ def test_namespaces_of_the_mesh() -> None:
         ),
         factory.namespace("c", monitored=False),
         factory.namespace("d", labels={"openservicemesh.io/monitored-by": "other"}),
+        factory.namespace("e", labels={"control-plane": "controller-manager"}),
     ).workloads
     assert found.namespaces == {
-        "a": MeshNamespace(name="a", ignored=False, injection=None, metrics=None),
-        "b": MeshNamespace(name="b", ignored=True, injection="enabled", metrics="on"),
+        "a": MeshNamespace(name="a", ignored_by="", injection=None, metrics=None),
+        "b": MeshNamespace(
+            name="b", ignored_by="openservicemesh.io/ignore", injection="enabled", metrics="on"
+        ),
+        "e": MeshNamespace(name="e", ignored_by="control-plane", injection=None, metrics=None),
     }
 
 
