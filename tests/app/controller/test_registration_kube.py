@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from kube_server import KubeServer
+from until import until
 
 from app.compute.kube_client import KubeClient
 from app.controller.crds import load_crds
@@ -111,12 +112,10 @@ def scene(whole_kube: KubeServer) -> Iterator[Scene]:
 
 
 def eventually(holds: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> bool:
-    pause = threading.Event()
-    for _ in range(int(seconds * 20)):
-        if holds():
-            return True
-        pause.wait(0.05)
-    return False
+    try:
+        return until(holds, "it", seconds=seconds)
+    except TimeoutError:
+        return False
 
 
 def definition(kind: str) -> RawObject:
@@ -124,11 +123,11 @@ def definition(kind: str) -> RawObject:
 
 
 def without_definitions(scene: Scene, *kinds: str) -> None:
-    for kind in kinds:
-        path = f"{DEFINITIONS}/{definition(kind)['metadata']['name']}"
+    paths = [f"{DEFINITIONS}/{definition(kind)['metadata']['name']}" for kind in kinds]
+    for path in paths:
         if scene.get(path) is not None:
             scene.server.call("DELETE", path)
-        assert eventually(lambda path=path: scene.get(path) is None)
+    assert eventually(lambda: not any(scene.get(path) for path in paths))
 
 
 # Definitions
