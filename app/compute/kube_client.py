@@ -155,9 +155,13 @@ class KubeClient(KubeCluster):
     def _authorization(self) -> str | None:
         """The header's present value; reads a renewed token, or runs an exec plugin again."""
         configuration = self._configuration
-        if configuration.refresh_api_key_hook is not None:
-            configuration.refresh_api_key_hook(configuration)
-        return next(iter(configuration.api_key.values()), None)
+        try:
+            if configuration.refresh_api_key_hook is not None:
+                configuration.refresh_api_key_hook(configuration)
+        except (ConfigException, OSError) as error:
+            raise UnreachableError(f"our credentials cannot be read now: {error}") from error
+        # A file may end with a line; a header must not, and the refusal of one would show it.
+        return next((value.strip() for value in configuration.api_key.values()), None)
 
 
 def _read_kubeconfig(files: str, context: str | None) -> tuple[Configuration, str]:

@@ -13,6 +13,7 @@ import pytest
 from fakes import kube_api
 from fakes.kube_api import FakeApi, Reply
 from kubernetes.client import Configuration
+from kubernetes.config import ConfigException
 
 from app.compute.kube_client import KubeClient
 from app.errors import (
@@ -233,6 +234,24 @@ def test_cluster_as_somebody_else_shows_their_token_only(api: FakeApi, tmp_path:
         cluster.version()
     sent = [request.headers["authorization"] for request in api.asked("/version")]
     assert sent == ["Bearer theirs", "Bearer ours"]
+
+
+def test_line_at_the_end_of_a_token_is_not_sent(api: FakeApi, tmp_path: Path) -> None:
+    api.on("/version", Reply(body={}))
+    user = {"token": "swordfish\n"}
+    KubeClient.from_kubeconfig(write_kubeconfig(tmp_path, api.url, user)).version()
+    assert api.asked("/version")[0].headers["authorization"] == "Bearer swordfish"
+
+
+def test_token_that_cannot_be_read_for_a_moment_is_an_outage(api: FakeApi) -> None:
+    def refresh(_: Configuration) -> None:
+        raise ConfigException("Token file exists but empty.")
+
+    configuration = Configuration(host=api.url, no_proxy="127.0.0.1")
+    configuration.refresh_api_key_hook = refresh
+    client = KubeClient(configuration, namespace="default", timeout_seconds=5)
+    with pytest.raises(UnreachableError, match="cannot be read now: Token file exists"):
+        client.version()
 
 
 EXEC = """
