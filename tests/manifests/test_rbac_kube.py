@@ -23,6 +23,7 @@ REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 @pytest.fixture(scope="module")
 def server(whole_kube: KubeServer) -> KubeServer:
     kubectl(whole_kube, "apply", "-k", str(MANIFESTS))
+    kubectl(whole_kube, "apply", "-k", str(MANIFESTS / "observability"))
     return whole_kube
 
 
@@ -34,6 +35,11 @@ def controller(server: KubeServer) -> str:
 @pytest.fixture(scope="module")
 def cli(server: KubeServer) -> str:
     return token_of(server, "osm-cli")
+
+
+@pytest.fixture(scope="module")
+def prometheus(server: KubeServer) -> str:
+    return token_of(server, "osm-prometheus")
 
 
 def token_of(server: KubeServer, account: str) -> str:
@@ -154,3 +160,21 @@ def test_the_account_of_the_command_may_only_use_the_admin_api(
     server: KubeServer, cli: str, right: str, allowed: bool
 ) -> None:
     assert may(server, cli, right) is allowed
+
+
+@pytest.mark.parametrize(
+    ("right", "allowed"),
+    [
+        *(pytest.param(f"watch {one}", True, id=one) for one in ("endpoints", "nodes", "pods")),
+        pytest.param("get nodes/metrics =node-1", True, id="metrics-of-kubelets"),
+        # Whoever may get it runs commands in every Pod, over a WebSocket.
+        pytest.param("get nodes/proxy =node-1", False, id="kubelets-as-a-whole"),
+        pytest.param("get secrets @shop", False, id="no-secrets"),
+        pytest.param(f"list configmaps @{SYSTEM}", False, id="no-settings"),
+        pytest.param("patch pods @shop", False, id="no-writes"),
+    ],
+)
+def test_prometheus_may_only_look(
+    server: KubeServer, prometheus: str, right: str, allowed: bool
+) -> None:
+    assert may(server, prometheus, right) is allowed
