@@ -16,11 +16,11 @@ from app.errors import NotFoundError
 from app.install.meshes import read_meshes
 from app.mesh.membership import Change, ignore, join, leave
 from app.objects.meta import (
-    IGNORE_LABEL,
     INJECTION_ANNOTATION,
     MONITORED_BY_LABEL,
     ObjectRef,
     RawObject,
+    kept_out_by,
 )
 from app.ports import Cluster
 
@@ -119,7 +119,7 @@ def row_of(raw: RawObject) -> dict[str, Any]:
     return {
         "namespace": metadata["name"],
         "mesh": labels.get(MONITORED_BY_LABEL),
-        "sidecar_injection": "disabled (ignored)" if IGNORE_LABEL in labels else injection,
+        "sidecar_injection": "disabled (ignored)" if kept_out_by(labels) else injection,
     }
 
 
