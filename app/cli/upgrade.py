@@ -31,6 +31,7 @@ from app.install.release import Release, read_release, release_of, write_release
 from app.install.remove import remove_refs
 from app.install.takeover import (
     Running,
+    in_removal_order,
     in_two_steps,
     kept_values,
     obsolete_refs,
@@ -73,8 +74,9 @@ def upgrade(
     wait_until_ready(cluster, mesh.namespace, patience)
     with progress("tidying up") as told:
         apply_objects(cluster, then, told)
-        write_release(cluster, release_of(plan.installation, tree, objects))
         _remove_rest(cluster, running, previous, objects)
+        # Last: until here the release says what was there before, should this be broken off.
+        write_release(cluster, release_of(plan.installation, tree, objects))
     _tell_end(mesh)
 
 
@@ -122,7 +124,7 @@ def _remove_rest(
     current = tuple(ObjectRef.of(raw) for raw in objects)
     rest = set(previous.objects if previous else ()) - set(current)
     rest |= set(obsolete_refs(cluster, running, current))
-    removal = remove_refs(cluster, sorted(rest), lambda _: None)
+    removal = remove_refs(cluster, in_removal_order(rest), lambda _: None)
     for ref, reason in removal.failed.items():
         warn(f"{ref} is not needed any more but could not be removed: {reason}")
 

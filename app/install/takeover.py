@@ -165,6 +165,16 @@ def obsolete_refs(
     return tuple(found)
 
 
+def in_removal_order(refs: Iterable[ObjectRef]) -> list[ObjectRef]:
+    """Sorted, but what an original is known by goes last: removing can be taken up again."""
+
+    def rank(ref: ObjectRef) -> tuple[bool, bool, ObjectRef]:
+        is_deployment = ref.kind == "Deployment"
+        return is_deployment, is_deployment and ref.name == _BOOTSTRAP, ref
+
+    return sorted(refs, key=rank)
+
+
 def original_refs(running: Running) -> Iterator[ObjectRef]:
     """Objects that an original installation has, and ours has under the same names or not."""
     namespace, release = running.mesh.namespace, running.release

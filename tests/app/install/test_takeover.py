@@ -13,6 +13,7 @@ from fakes.cluster import FakeCluster
 from app.install.meshes import Mesh
 from app.install.takeover import (
     Running,
+    in_removal_order,
     in_two_steps,
     kept_values,
     leaves,
@@ -159,6 +160,16 @@ def test_what_only_an_original_has_is_obsolete() -> None:
         ),
     }
     assert account not in found
+
+
+def test_what_an_original_is_known_by_is_removed_last() -> None:
+    refs = list(original_refs(running(ORIGINAL, DEPLOYMENTS)))
+    order = in_removal_order(refs)
+    assert sorted(order) == sorted(refs)
+    assert [ref.name for ref in order if ref.kind == "Deployment"] == [
+        "osm-injector", "osm-bootstrap"
+    ]  # fmt: skip
+    assert {ref.kind for ref in order[-2:]} == {"Deployment"}
 
 
 def test_nothing_of_ours_is_obsolete() -> None:
