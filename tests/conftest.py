@@ -1,28 +1,46 @@
 """What every test shares: tests that lack root or an API server are left out, in words."""
 
+import functools
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import kube_server
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).parents[1]
 
 
-# First: xdist reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root: run `sudo make test`"))
-        if item.get_closest_marker("kube"):
-            # One worker runs all that share a server.
-            is_whole = "whole_kube" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("whole-kube" if is_whole else "kube"))
-            if not kube_server.ASSETS:
-                item.add_marker(pytest.mark.skip(reason=kube_server.HOW_TO_GET_ONE))
-
+        if item.get_closest_marker("kube") and not kube_server.ASSETS:
+            item.add_marker(pytest.mark.skip(reason=kube_server.HOW_TO_GET_ONE))
         if item.get_closest_marker("node") and not os.environ.get("K8S_NODE_TOOLS"):
             reason = "K8S_NODE_TOOLS is unset: name a folder with up.sh, down.sh, make-image.sh"
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+class ByServer(LoadScopeScheduling):
+    """Gives a file that needs an API server to one worker, every other test to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _needs_server(file) else nodeid
+
+
+@functools.cache
+def _needs_server(file: str) -> bool:
+    return "mark.kube" in (ROOT / file).read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer | None:
+    """For ``--dist loadgroup``, whose own groups pytest 9.2 does not hand to xdist 3.8."""
+    return ByServer(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")
