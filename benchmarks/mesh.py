@@ -17,6 +17,7 @@ from app.certs.builtin import CERTIFICATE_FIELD, KEY_FIELD
 from app.certs.x509 import SigningRoot
 from app.events import ObjectChanged, ObjectEvent, Synced
 from app.objects.meta import ObjectKey, ObjectKind, RawObject, Rejected
+from app.objects.patch import merge_patch
 from app.objects.scheme import decode
 from app.ports import CertificateRequest
 from xds.policy.identity import Issuer, ProxyId, ServiceIdentity
@@ -196,6 +197,13 @@ class MemoryWriter:
         )
         with self._lock:
             self._objects[key] = raw
+
+    def patch(self, key: ObjectKey, patch: RawObject) -> None:
+        with self._lock:
+            self._objects[key] = merge_patch(self._objects[key], patch)
+
+    def patch_status(self, key: ObjectKey, status: RawObject) -> None:
+        self.patch(key, {"status": status})
 
     def delete(self, key: ObjectKey) -> None:
         with self._lock:

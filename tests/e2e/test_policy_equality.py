@@ -125,6 +125,8 @@ QUESTIONS = st.builds(
     request=REQUESTS,
     query=st.sampled_from(("", "", "?x=/../open")),
 )
+LEAST_OF_EACH = 5
+"""How often what is drawn must lead to each verdict, or the law says little."""
 VERDICTS = {
     200: Verdict.ALLOWED,
     400: Verdict.MALFORMED,
@@ -256,7 +258,7 @@ def test_model_decides_as_envoy(server: Pod) -> None:
                 seen[decided] += 1
 
     law()
-    assert {verdict for verdict, count in seen.items() if count > 20} >= {
+    assert {verdict for verdict, count in seen.items() if count >= LEAST_OF_EACH} >= {
         Verdict.ALLOWED,
         Verdict.FORBIDDEN,
         Verdict.NOT_FOUND,

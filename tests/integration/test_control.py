@@ -62,7 +62,11 @@ class Sidecar:
         credentials = grpc.ssl_channel_credentials(
             self.files["cacert.pem"], self.files["sds_key.pem"], self.files["sds_cert.pem"]
         )
-        options = [("grpc.ssl_target_name_override", "ads.cluster.local")]
+        # A subchannel of another test to the same port would pass its back-off on.
+        options = [
+            ("grpc.ssl_target_name_override", "ads.cluster.local"),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
         self._channel = grpc.secure_channel(f"127.0.0.1:{port}", credentials, options)
         self._requests: queue.SimpleQueue[DeltaDiscoveryRequest | None] = queue.SimpleQueue()
         for kind in (ResourceKind.CDS, ResourceKind.LDS, *NAMED):
