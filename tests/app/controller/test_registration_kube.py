@@ -76,11 +76,12 @@ class Scene:
         return answer if code == 200 else None
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status code and answer, also of a refusal."""
+        """Status code and answer, also of a refusal: text where the path itself is unknown."""
         try:
             return 200, self.server.call(method, path, body)
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+            text = error.read()
+            return error.code, json.loads(text) if text.startswith(b"{") else text.decode()
 
     def policies(self) -> set[str]:
         return {webhook["failurePolicy"] for webhook in self.get(self.validating)["webhooks"]}
