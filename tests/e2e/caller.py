@@ -89,7 +89,8 @@ def eventually(holds: Callable[[], bool], timeout_seconds: float, tell: Callable
 
 def allowed(answers: list[Seen]) -> None:
     """No request failed."""
-    assert [seen for seen in answers if seen.status != 200] == []
+    failed = [seen for seen in answers if seen.status != 200]
+    assert failed == [], "\n".join(map(str, failed))
 
 
 def shared(answers: list[Seen], v1: int, v2: int) -> None:
