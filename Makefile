@@ -82,7 +82,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 pins: ## compile requirements.txt anew from pyproject.toml, with hashes (needs uv)
 	uv pip compile --quiet --custom-compile-command "make pins" --universal --generate-hashes \
-	  --all-extras --upgrade --python-version 3.11 -o requirements.txt pyproject.toml
+	  --all-extras --no-strip-extras --upgrade --python-version 3.11 -o requirements.txt pyproject.toml
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build dist
