@@ -139,10 +139,17 @@ def test_kubelet_gets(sidecar: Sidecar, path: str, port: int, answer: tuple[int,
     assert sidecar.ask(path, port) == answer
 
 
-def test_drain_answers_after_the_delay_while_others_are_served(sidecar: Sidecar) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/osm-drain", id="as-it-is-written"),
+        pytest.param("//osm-drain", id="as-kubelets-before-1.25-ask"),
+    ],
+)
+def test_drain_answers_after_the_delay_while_others_are_served(sidecar: Sidecar, path: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         started = time.monotonic()
-        draining = pool.submit(sidecar.ask, "/osm-drain")
+        draining = pool.submit(sidecar.ask, path)
         assert sidecar.ask("/osm-ready") == (200, "LIVE\n")
         assert not draining.done()
         assert draining.result() == (200, "drained\n")

@@ -176,6 +176,8 @@ def _http_chain(probe_type: ProbeType, probes: list[Probe], spec: BootstrapSpec)
         access_log=[stdout_log()],
         route_config=RouteConfiguration(name="local_route", virtual_hosts=[host]),
         http_filters=filters,
+        # Kubelets before 1.25 ask a hook's path with one slash more: //osm-drain.
+        merge_slashes=True,
     )
     network_filter = Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=pack(connection_manager)

@@ -168,6 +168,26 @@ class ClusterNode:
         eventually(holds, seconds, lambda: self.describe(namespace))
 
     @contextmanager
+    def log(self, namespace: str, pod: str, container: str) -> Iterator[list[dict[str, Any]]]:
+        """What the container logs as JSON from now on; complete once the container has ended."""
+        follow = ["kubectl", "logs", "-f", "--since=1s", "-n", namespace, pod, "-c", container]
+        entries: list[dict[str, Any]] = []
+        process = subprocess.Popen(
+            follow,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            yield entries
+            said, _ = process.communicate(timeout=60)
+            entries += [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        finally:
+            process.kill()
+            process.wait()
+
+    @contextmanager
     def caller(
         self, namespace: str, host: str, path: str = "/buy-a-book/new", *, pause: float = 0.02
     ) -> Iterator[Caller]:
