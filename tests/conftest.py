@@ -12,6 +12,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
+POLICY_TESTS = "tests/e2e/policies/"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,10 +35,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 class ByServer(LoadScopeScheduling):
-    """Gives a file that needs an API server to one worker, every other test to whoever is free."""
+    """Gives tests that share a server to one worker, every other test to whoever is free.
+
+    A file that needs an API server is such a set, and so are all tests of the policies' mesh.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file.startswith(POLICY_TESTS):
+            return POLICY_TESTS
         return file if _needs_server(file) else nodeid
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from app.mesh.memory import Candidate, Finding, Shape
+from app.mesh.findings import Finding
+from app.mesh.memory import Candidate, Shape
 from app.mesh.snapshot import MeshPod, Services, ServiceView
-from app.mesh.workloads import age
+from app.mesh.ties import age
 from xds.policy.identity import ServiceIdentity
 from xds.policy.service import MeshService
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
-from app.mesh.memory import Finding
+from app.mesh.findings import Finding
 from app.mesh.store import ObjectStore
 from app.mesh.table import ObjectTable
 from app.objects.core import ServiceAccount

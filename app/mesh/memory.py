@@ -1,8 +1,7 @@
 """What a refresh remembers for the next one: results per Service and Pod, not yet joined.
 
 Goes from one call of ``refresh`` to the next beside the snapshot, which may stay the same object
-while this moves on. Messages name objects by key here: their place in a file may move without any
-change.
+while this moves on.
 """
 
 from __future__ import annotations
@@ -11,20 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.mesh.findings import Finding
+from app.mesh.resolve import NOTHING_RESOLVED, Resolved
 from app.mesh.snapshot import MeshPod, MeshSnapshot
 from app.objects.meta import ObjectKey
 from xds.policy.identity import ServiceIdentity
 from xds.policy.service import Endpoint, MeshService
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Finding:
-    """Something of an object that is not in force."""
-
-    key: ObjectKey
-    field: str = ""
-    reason: str
-    code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +66,12 @@ class Memory:
     """By namespace and name, twins included."""
     repeated: Mapping[tuple[str, str], Finding]
     """Pods, by namespace and name, that declare a port twice."""
+    resolved: Resolved
     findings: Mapping[str, tuple[Finding, ...]]
     """By the step that found them."""
 
 
-NOTHING = Memory(states={}, pods={}, repeated={}, findings={})
+NOTHING = Memory(states={}, pods={}, repeated={}, resolved=NOTHING_RESOLVED, findings={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

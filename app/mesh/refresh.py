@@ -13,21 +13,17 @@ from dataclasses import dataclass
 
 from app.events import ObjectEvent
 from app.mesh.addresses import join_services, same_services
+from app.mesh.findings import Finding
 from app.mesh.listing import NOT_ENFORCED, TABLE_KINDS, object_table, unenforced_objects
-from app.mesh.memory import NOTHING, Finding, Memory, Progress, ServiceState
-from app.mesh.rules import (
-    access_rules,
-    join_rules,
-    missing_accounts,
-    read_routes,
-    splits_in_force,
-)
+from app.mesh.memory import NOTHING, Memory, Progress, ServiceState
+from app.mesh.policies.read import PolicySource
+from app.mesh.resolve import Resolved, resolve
+from app.mesh.routes import NO_ROUTES
 from app.mesh.services import join_endpoints, keep_endpoints, service_state
 from app.mesh.snapshot import (
     EndpointTable,
     MeshPod,
     MeshSnapshot,
-    Rules,
     Services,
     Workloads,
     unless_same,
@@ -35,9 +31,8 @@ from app.mesh.snapshot import (
 from app.mesh.store import ObjectStore
 from app.mesh.table import NO_OBJECTS, ObjectTable, T
 from app.mesh.workloads import has_sidecar, mesh_namespaces, mesh_pod, repeated_port, workloads
-from app.objects import smi
 from app.objects.config import MeshConfig, MeshConfigSpec, not_enforced
-from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service, ServiceAccount
+from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service
 from app.objects.meta import (
     MONITORED_BY_LABEL,
     SERVICE_NAME_LABEL,
@@ -50,16 +45,6 @@ from xds.policy.identity import Issuers
 
 Name = tuple[str, str]
 """Namespace and name."""
-
-_ACCESS_KINDS = frozenset(
-    {
-        ObjectKind.TRAFFIC_TARGET,
-        ObjectKind.HTTP_ROUTE_GROUP,
-        ObjectKind.TCP_ROUTE,
-    }
-)
-_ACCOUNT_KINDS = frozenset({ObjectKind.TRAFFIC_TARGET, ObjectKind.SERVICE_ACCOUNT})
-_SPLIT_KINDS = frozenset({ObjectKind.TRAFFIC_SPLIT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,20 +130,29 @@ class _Step:
         reshaped = self._reshaped(states)
         pods, repeated = self._pods(states, reshaped)
         services = self._services(states, pods, reshaped=bool(reshaped))
+        config, objects = self._config(), self._objects()
+        resolved = self._resolved(services, objects, config)
         new = MeshSnapshot(
             revision=self._old.revision + 1 if self._old else 1,
-            config=self._config(),
+            config=config,
             has_config=self._mesh_config is not None,
             issuers=issuers,
             dns_suffix=self._scope.dns_suffix,
             workloads=self._workloads(pods),
             services=services,
-            rules=self._rules(services),
+            rules=resolved.rules,
+            policies=resolved.policies,
             endpoints=self._endpoints(states),
-            objects=self._objects(),
-            rejected=self._rejected(states, repeated),
+            objects=objects,
+            rejected=self._rejected(states, repeated, resolved),
         )
-        memory = Memory(states=states, pods=pods, repeated=repeated, findings=self._findings)
+        memory = Memory(
+            states=states,
+            pods=pods,
+            repeated=repeated,
+            resolved=resolved,
+            findings=self._findings,
+        )
         return Progress(snapshot=unless_same(self._old, new), memory=memory)
 
     def _is_monitored(self, namespace: Namespace) -> bool:
@@ -328,34 +322,23 @@ class _Step:
         new, self._findings["workloads"] = workloads(pods.values(), namespaces)
         return new
 
-    # Rules.
+    # Policies.
 
-    def _rules(self, services: Services) -> Rules:
-        old = self._old.rules if self._old else None
-        moved = bool(self._joined or self._left)
-        kinds = {key.kind for key in self._changed if key.namespace in self._monitored}
-        access, splits = (old.access, tuple(old.splits.values())) if old else ((), ())
-        if old is None or moved or kinds & _ACCESS_KINDS:
-            routes, of_routes = read_routes(
-                self._in_mesh(smi.HTTPRouteGroup), self._in_mesh(smi.TCPRoute)
-            )
-            access, of_targets = access_rules(self._in_mesh(smi.TrafficTarget), routes)
-            self._findings["access"] = (*of_routes, *of_targets)
-        if old is None or moved or kinds & _ACCOUNT_KINDS:
-            known = {one: self._names(ServiceAccount, one) for one in self._monitored}
-            targets = self._in_mesh(smi.TrafficTarget)
-            self._findings["accounts"] = missing_accounts(targets, known)
-        served = self._old.services if self._old else None
-        if old is None or moved or kinds & _SPLIT_KINDS or services is not served:
-            splits, self._findings["splits"] = splits_in_force(
-                self._in_mesh(smi.TrafficSplit), services, self._scope.dns_suffix
-            )
-        if old and access == old.access and splits == tuple(old.splits.values()):
-            return old
-        return join_rules(access, splits)
-
-    def _names(self, model: type[T], namespace: str) -> AbstractSet[str]:
-        return {one.name for one in self._store.all(model, namespace)}
+    def _resolved(
+        self, services: Services, objects: ObjectTable, config: MeshConfigSpec
+    ) -> Resolved:
+        source = PolicySource(
+            objects=objects,
+            routes=NO_ROUTES,
+            services=services,
+            config=config,
+            monitored=self._monitored,
+            osm_namespace=self._scope.osm_namespace,
+            dns_suffix=self._scope.dns_suffix,
+        )
+        moved = self._old is None or self._joined or self._left
+        changed = None if moved else {key.kind for key in self._changed}
+        return resolve(source, self._memory.resolved, changed)
 
     def _objects(self) -> ObjectTable:
         old = self._old.objects if self._old else NO_OBJECTS
@@ -371,9 +354,13 @@ class _Step:
     # What is not in force.
 
     def _rejected(
-        self, states: Mapping[Name, ServiceState], repeated: Mapping[Name, Finding]
+        self,
+        states: Mapping[Name, ServiceState],
+        repeated: Mapping[Name, Finding],
+        resolved: Resolved,
     ) -> tuple[Rejected, ...]:
-        found = {one for group in self._findings.values() for one in group}
+        groups = (*self._findings.values(), *resolved.findings.values())
+        found = {one for group in groups for one in group}
         found |= {one for state in states.values() if state.shape for one in state.shape.findings}
         found |= set(repeated.values())
         rejected = {

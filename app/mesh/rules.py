@@ -11,42 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from app.mesh.memory import Finding
+from app.mesh.findings import Finding, finding_of
+from app.mesh.routes import Routes
 from app.mesh.snapshot import AccessRule, Rules, Services, ServiceView, Split
-from app.mesh.workloads import age
+from app.mesh.ties import seniority
 from app.objects import smi
-from app.objects.meta import KubeObject, ObjectKey, ObjectKind, shown
-from app.objects.patterns import check_pattern
-from xds.policy.http import ANY_PATH, HeaderMatch, HttpMatch
+from app.objects.meta import shown
+from xds.policy.http import HttpMatch
 from xds.policy.identity import ServiceIdentity
 
 _ACCOUNT = "ServiceAccount"
 _DEFAULT_ACCOUNT = "default"
-_AUTHORITY = ":authority"
-_HEADER_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~")
-
-Named = tuple[str, HttpMatch]
-"""A match with its name in the group."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Routes:
-    """Route objects by namespace and name; a group's matches without those that cannot be used."""
-
-    groups: Mapping[tuple[str, str], tuple[Named, ...]]
-    tcp: Mapping[tuple[str, str], tuple[int, ...]]
-
-
-def read_routes(
-    groups: Iterable[smi.HTTPRouteGroup], tcp: Iterable[smi.TCPRoute]
-) -> tuple[Routes, tuple[Finding, ...]]:
-    """The matches of all groups and the ports of all TCPRoutes, and what is wrong with them."""
-    findings: list[Finding] = []
-    read: dict[tuple[str, str], tuple[Named, ...]] = {}
-    for group in groups:
-        read[group.namespace, group.name] = tuple(_matches(group, findings))
-    ports = {(route.namespace, route.name): route.spec.matches.ports for route in tcp}
-    return Routes(groups=read, tcp=ports), tuple(findings)
 
 
 def access_rules(
@@ -79,7 +54,7 @@ def missing_accounts(
             accounts = known.get(namespace, {named.name})
             if named.kind == _ACCOUNT and named.name not in {_DEFAULT_ACCOUNT} | accounts:
                 reason = f"there is no ServiceAccount '{namespace}/{named.name}': create it"
-                findings.append(_finding(target, f"{field}.name", reason, "E3003"))
+                findings.append(finding_of(target, f"{field}.name", reason, "E3003"))
     return tuple(findings)
 
 
@@ -95,12 +70,12 @@ def splits_in_force(
             findings.append(_foreign_root(split))
         elif f"{split.namespace}/{root}" not in services.by_parent:
             reason = f"{root!r} is not a Service of the mesh in this namespace: create it"
-            findings.append(_finding(split, "spec.service", reason, "E3003"))
+            findings.append(finding_of(split, "spec.service", reason, "E3003"))
         else:
             claims.setdefault(f"{split.namespace}/{root}", []).append(split)
     chosen = []
     for root in sorted(claims):
-        winner, *losers = sorted(claims[root], key=_seniority)
+        winner, *losers = sorted(claims[root], key=seniority)
         findings += [_second_split(loser, root, winner) for loser in losers]
         found = _split(winner, root, services, findings)
         if found is not None:
@@ -134,58 +109,6 @@ def _subjects(target: smi.TrafficTarget) -> Iterator[tuple[str, smi.Subject]]:
     yield "spec.destination", target.spec.destination
     for index, source in enumerate(target.spec.sources):
         yield f"spec.sources[{index}]", source
-
-
-def _matches(group: smi.HTTPRouteGroup, findings: list[Finding]) -> Iterable[Named]:
-    if not group.spec.matches:
-        reason = "has no matches, so it grants nothing: add one"
-        findings.append(_finding(group, "spec.matches", reason, "E2006"))
-    for index, match in enumerate(group.spec.matches):
-        field = f"spec.matches[{index}]"
-        wrong = _wrong_match(match)
-        if wrong:
-            findings.append(_finding(group, field + wrong[0], wrong[1], "E3002"))
-            continue
-        everything = "*" in match.methods
-        yield (
-            match.name,
-            HttpMatch(
-                path=match.path_regex or ANY_PATH,
-                methods=() if everything else tuple(sorted(set(match.methods) - {""})),
-                headers=_headers(match),
-            ),
-        )
-
-
-def _wrong_match(match: smi.RouteMatch) -> tuple[str, str] | None:
-    """The field of a match that cannot be used, and why."""
-    reason = check_pattern(match.path_regex or ANY_PATH)
-    if reason:
-        return ".pathRegex", reason
-    if match.methods and not any(match.methods):
-        return ".methods", "names no method: write * for any"
-    for index, headers in enumerate(match.headers):
-        for name, pattern in headers.items():
-            field = f".headers[{index}].{name}"
-            if not _is_header_name(name.lower()):
-                return field, f"is not the name of a header: {shown(name)}"
-            reason = check_pattern(pattern)
-            if reason:
-                return field, reason
-    return None
-
-
-def _is_header_name(name: str) -> bool:
-    return name == _AUTHORITY or (name != "" and _HEADER_CHARACTERS.issuperset(name))
-
-
-def _headers(match: smi.RouteMatch) -> tuple[HeaderMatch, ...]:
-    found = {
-        HeaderMatch(name=_AUTHORITY if name.lower() == "host" else name.lower(), pattern=pattern)
-        for headers in match.headers
-        for name, pattern in headers.items()
-    }
-    return tuple(sorted(found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +201,7 @@ class _TargetReader:
         return ports
 
     def _report(self, field: str, reason: str, code: str) -> None:
-        self.findings.append(_finding(self.target, field, reason, code))
+        self.findings.append(finding_of(self.target, field, reason, code))
 
 
 def _wrong_rule(ref: smi.RouteRef) -> str:
@@ -303,10 +226,6 @@ def root_name(split: smi.TrafficSplit, dns_suffix: str) -> str:
     return name if zone in forms else ""
 
 
-def _seniority(split: smi.TrafficSplit) -> tuple[object, ...]:
-    return *age(split.metadata.creation_timestamp), split.name
-
-
 def _split(
     split: smi.TrafficSplit, root: str, services: Services, findings: list[Finding]
 ) -> Split | None:
@@ -315,12 +234,12 @@ def _split(
     for index, backend in enumerate(split.spec.backends):
         wrong = _wrong_backend(backend.service, split.namespace, services.by_parent[root], services)
         if wrong:
-            findings.append(_finding(split, f"spec.backends[{index}].service", wrong, "E3003"))
+            findings.append(finding_of(split, f"spec.backends[{index}].service", wrong, "E3003"))
         if f"{split.namespace}/{backend.service}" in services.by_parent:
             weights[backend.service] = weights.get(backend.service, 0) + backend.weight
     if not any(backend.weight for backend in split.spec.backends):
         reason = "no backend has a weight above 0, so traffic is not split: raise one"
-        findings.append(_finding(split, "spec.backends", reason, "E2008"))
+        findings.append(finding_of(split, "spec.backends", reason, "E2008"))
     if not any(weights.values()):
         return None
     return Split(
@@ -358,7 +277,7 @@ def _foreign_root(split: smi.TrafficSplit) -> Finding:
         f"{split.spec.service!r} is not a Service of namespace {split.namespace!r}: "
         "a split works in its own namespace"
     )
-    return _finding(split, "spec.service", reason, "E3003")
+    return finding_of(split, "spec.service", reason, "E3003")
 
 
 def _second_split(split: smi.TrafficSplit, root: str, winner: smi.TrafficSplit) -> Finding:
@@ -366,16 +285,4 @@ def _second_split(split: smi.TrafficSplit, root: str, winner: smi.TrafficSplit) 
         f"Service {root} is split already by TrafficSplit {winner.namespace}/{winner.name}, "
         "which is older or comes first by name: delete one"
     )
-    return _finding(split, "spec.service", reason, "E2007")
-
-
-_KINDS: Mapping[type[KubeObject], ObjectKind] = {
-    smi.TrafficTarget: ObjectKind.TRAFFIC_TARGET,
-    smi.HTTPRouteGroup: ObjectKind.HTTP_ROUTE_GROUP,
-    smi.TrafficSplit: ObjectKind.TRAFFIC_SPLIT,
-}
-
-
-def _finding(found: KubeObject, field: str, reason: str, code: str) -> Finding:
-    key = ObjectKey(kind=_KINDS[type(found)], namespace=found.namespace, name=found.name)
-    return Finding(key=key, field=field, reason=reason, code=code)
+    return finding_of(split, "spec.service", reason, "E2007")

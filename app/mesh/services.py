@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
 
-from app.mesh.memory import Candidate, Finding, ServiceState, Shape
+from app.mesh.findings import Finding
+from app.mesh.memory import Candidate, ServiceState, Shape
 from app.mesh.snapshot import EndpointTable
 from app.mesh.workloads import has_sidecar, identity_of, workload_of
 from app.objects.core import Endpoints, EndpointSlice, Pod, Service, ServicePort, TargetRef

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from app.mesh.policies.part import NO_POLICIES, Policies
 from app.mesh.table import NO_OBJECTS, ObjectTable
 from app.objects.config import MeshConfigSpec
 from app.objects.meta import Rejected
@@ -166,7 +167,7 @@ class EndpointTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MeshSnapshot:
-    """One revision of the mesh. Policy depends on config, issuers, services and rules alone."""
+    """One revision of the mesh. Policy depends on config, issuers, services, rules, policies."""
 
     revision: int
     config: MeshConfigSpec
@@ -180,6 +181,7 @@ class MeshSnapshot:
     """Sorted: what is not in force, from sources and from resolving references."""
     objects: ObjectTable = NO_OBJECTS
     """What users wrote, for validation and for showing."""
+    policies: Policies = NO_POLICIES
     has_config: bool = False
     """True when there is a MeshConfig that can be read; else ``config`` holds the defaults."""
 
@@ -201,6 +203,7 @@ def unless_same(old: MeshSnapshot | None, new: MeshSnapshot) -> MeshSnapshot:
         and old.workloads is new.workloads
         and old.services is new.services
         and old.rules is new.rules
+        and old.policies is new.policies
         and old.endpoints is new.endpoints
         and old.rejected is new.rejected
         and old.objects is new.objects

@@ -8,10 +8,11 @@ and is not on its host's network.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 
-from app.mesh.memory import Candidate, Finding, ServiceState
+from app.mesh.findings import Finding
+from app.mesh.memory import Candidate, ServiceState
 from app.mesh.snapshot import MeshNamespace, MeshPod, Workloads
+from app.mesh.ties import age
 from app.objects.core import Namespace, Pod
 from app.objects.meta import (
     INJECTION_ANNOTATION,
@@ -163,11 +164,6 @@ def _holder(sharers: Sequence[MeshPod]) -> MeshPod | None:
     oldest = min(sharers, key=lambda pod: (*age(pod.created), pod.namespace, pod.name))
     rivals = [pod for pod in sharers if pod.namespace == oldest.namespace]
     return oldest if len(rivals) == 1 else None
-
-
-def age(created: datetime | None) -> tuple[bool, float]:
-    """Sort key that puts the oldest first, and what has no age last (data-plane 4, tie rule)."""
-    return created is None, created.timestamp() if created else 0.0
 
 
 def _shared_uuid(pod: MeshPod) -> Finding:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from app.mesh.memory import Finding
-from app.mesh.rules import access_rules, missing_accounts, read_routes, splits_in_force
+from app.mesh.findings import Finding
+from app.mesh.routes import read_routes
+from app.mesh.rules import access_rules, missing_accounts, splits_in_force
 from app.objects import smi
 from app.objects.meta import KubeObject
 from app.objects.patterns import PatternError, may_match_path

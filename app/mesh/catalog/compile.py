@@ -1,9 +1,9 @@
 """What each profile may do: ``compile_policy``, and ``Catalog`` for many profiles.
 
 Comes in: ``MeshSnapshot`` and ``ProxyProfile``. Goes out: ``ProxyPolicy``, the input of the
-builders. A policy depends on the profile and on the snapshot's config, issuers, services and rules,
-never on endpoints; so one ``Catalog`` serves every snapshot that has the same of these parts
-(data-plane 7.8).
+builders. A policy depends on the profile and on the snapshot's config, issuers, services, rules
+and policies, never on endpoints; so one ``Catalog`` serves every snapshot that has the same of
+these parts (data-plane 7.8).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Catalog:
             and mine.issuers is snapshot.issuers
             and mine.services is snapshot.services
             and mine.rules is snapshot.rules
+            and mine.policies is snapshot.policies
             and mine.dns_suffix == snapshot.dns_suffix
         )
 

@@ -1,0 +1,1 @@
+"""Policy objects beside access and splits: one module per kind, each objects → one frozen part."""
