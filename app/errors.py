@@ -220,6 +220,10 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "PolicyNotEnforced",
             "The object is read and validated, but this release does not enforce its kind yet.",
         ),
+        "E2013": (
+            "PolicyOvershadowed",
+            "Another object of the kind counts for the same; the oldest wins, then the name.",
+        ),
         "E5000": (
             "UnexpectedError",
             "Something unforeseen failed; the log has the traceback, proxies keep what they have.",

@@ -320,10 +320,14 @@ def retry(path: str, *, to: Mapping[str, str] | None = None, **rules: Any) -> Ra
 
 
 def traffic_setting(
-    path: str, *, host: str = "web.shop.svc.cluster.local", **spec: Any
+    path: str,
+    *,
+    host: str = "web.shop.svc.cluster.local",
+    meta: Mapping[str, Any] | None = None,
+    **spec: Any,
 ) -> RawObject:
     """An UpstreamTrafficSetting of the host."""
-    return raw("UpstreamTrafficSetting", path, api=POLICY, spec={"host": host, **spec})
+    return raw("UpstreamTrafficSetting", path, api=POLICY, meta=meta, spec={"host": host, **spec})
 
 
 def telemetry(path: str, **spec: Any) -> RawObject:

@@ -25,7 +25,6 @@ _UNENFORCED_KINDS = frozenset(
         ObjectKind.EGRESS,
         ObjectKind.INGRESS_BACKEND,
         ObjectKind.RETRY,
-        ObjectKind.UPSTREAM_TRAFFIC_SETTING,
         ObjectKind.TELEMETRY,
         ObjectKind.EXTENSION_SERVICE,
         ObjectKind.MESH_ROOT_CERTIFICATE,

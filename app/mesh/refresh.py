@@ -16,7 +16,7 @@ from app.mesh.addresses import join_services, same_services
 from app.mesh.findings import Finding
 from app.mesh.listing import NOT_ENFORCED, TABLE_KINDS, object_table, unenforced_objects
 from app.mesh.memory import NOTHING, Memory, Progress, ServiceState
-from app.mesh.policies.read import PolicySource
+from app.mesh.policies.source import PolicySource
 from app.mesh.resolve import Resolved, resolve
 from app.mesh.routes import NO_ROUTES
 from app.mesh.services import join_endpoints, keep_endpoints, service_state

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from app.mesh.findings import Finding
 from app.mesh.policies.part import NO_POLICIES, Policies
-from app.mesh.policies.read import PolicySource, read_policies
+from app.mesh.policies.read import read_policies
+from app.mesh.policies.source import PolicySource
 from app.mesh.routes import Routes, read_routes
 from app.mesh.rules import access_rules, join_rules, missing_accounts, splits_in_force
 from app.mesh.snapshot import Rules

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from app.mesh.findings import Finding, finding_of
+from app.mesh.hosts import own_service
 from app.mesh.routes import Routes
 from app.mesh.snapshot import AccessRule, Rules, Services, ServiceView, Split
 from app.mesh.ties import seniority
@@ -214,16 +215,7 @@ def _missing(kind: str, name: str) -> str:
 
 def root_name(split: smi.TrafficSplit, dns_suffix: str) -> str:
     """The root's plain name, from any of its host names in the split's namespace; else empty."""
-    name, _, zone = split.spec.service.partition(".")
-    short = f"{split.namespace}.svc"
-    forms = {
-        "",
-        split.namespace,
-        short,
-        f"{short}.{dns_suffix.partition('.')[0]}",
-        f"{short}.{dns_suffix}",
-    }
-    return name if zone in forms else ""
+    return own_service(split.spec.service, split.namespace, dns_suffix)
 
 
 def _split(

@@ -6,12 +6,18 @@ the same object from one snapshot to the next, so a change that means nothing co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from app.objects.upstream import UpstreamTrafficSettingSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """Each field is empty where no object of its kind is in force."""
+
+    upstreams: Mapping[str, UpstreamTrafficSettingSpec] = field(default_factory=dict)
+    """The UpstreamTrafficSetting of each Service that has one, by ``<namespace>/<name>``."""
 
 
 NO_POLICIES = Policies()

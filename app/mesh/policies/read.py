@@ -8,37 +8,13 @@ namespace (data-plane 4); the loser is a finding.
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-
 from app.mesh.findings import Finding
 from app.mesh.policies.part import Policies
-from app.mesh.routes import Routes
-from app.mesh.snapshot import Services
-from app.mesh.table import ObjectTable
-from app.objects.config import MeshConfigSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PolicySource:
-    """All that policies are resolved with."""
-
-    objects: ObjectTable
-    routes: Routes
-    """HTTPRouteGroups and TCPRoutes, by namespace and name."""
-    services: Services
-    config: MeshConfigSpec
-    monitored: AbstractSet[str]
-    """Names of the mesh's namespaces."""
-    osm_namespace: str
-    dns_suffix: str
-
-    def with_routes(self, routes: Routes) -> PolicySource:
-        """The same source with these routes."""
-        return replace(self, routes=routes)
+from app.mesh.policies.source import PolicySource
+from app.mesh.policies.upstreams import upstreams_in_force
 
 
 def read_policies(source: PolicySource) -> tuple[Policies, tuple[Finding, ...]]:
     """What is in force, and what is not and why."""
-    del source
-    return Policies(), ()
+    upstreams, findings = upstreams_in_force(source)
+    return Policies(upstreams=upstreams), findings
