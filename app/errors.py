@@ -218,7 +218,7 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "E2012": (
             "PolicyNotEnforced",
-            "The object is read and validated, but this release does not enforce its kind yet.",
+            "The object is read and validated, but a feature flag or this release leaves it out.",
         ),
         "E2013": (
             "PolicyOvershadowed",

@@ -24,6 +24,7 @@ from envoy.config.bootstrap.v3.bootstrap_pb2 import (
 )
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
+from envoy.config.cluster.v3.outlier_detection_pb2 import OutlierDetection
 from envoy.config.core.v3.address_pb2 import Address, CidrRange, SocketAddress, TcpKeepalive
 from envoy.config.core.v3.base_pb2 import (
     DataSource,
@@ -74,6 +75,7 @@ from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Policy, Principal
 from envoy.config.route.v3.route_components_pb2 import (
     DirectResponseAction,
     HeaderMatcher,
+    RetryPolicy,
     Route,
     RouteAction,
     RouteMatch,
@@ -236,6 +238,7 @@ __all__ = [
     "NetworkRbac",
     "Node",
     "OriginalDst",
+    "OutlierDetection",
     "OverloadManager",
     "PathConfigSource",
     "PathMatcher",
@@ -248,6 +251,7 @@ __all__ = [
     "RegexMatcher",
     "ResourceMonitor",
     "ResponseFlagFilter",
+    "RetryPolicy",
     "Route",
     "RouteAction",
     "RouteConfiguration",

@@ -24,7 +24,6 @@ _UNENFORCED_KINDS = frozenset(
     {
         ObjectKind.EGRESS,
         ObjectKind.INGRESS_BACKEND,
-        ObjectKind.RETRY,
         ObjectKind.TELEMETRY,
         ObjectKind.EXTENSION_SERVICE,
         ObjectKind.MESH_ROOT_CERTIFICATE,

@@ -99,9 +99,12 @@ class _Resolution:
             known = {namespace: accounts[namespace] for namespace in self._source.monitored}
             targets = self._in_mesh(smi.TrafficTarget)
             self._findings["accounts"] = missing_accounts(targets, known)
-        if self._touches(_SPLIT_KINDS) or self._moved("services"):
+        if self._touches(_SPLIT_KINDS) or self._moved("services") or self._moved("routes"):
             splits, self._findings["splits"] = splits_in_force(
-                self._in_mesh(smi.TrafficSplit), self._source.services, self._source.dns_suffix
+                self._in_mesh(smi.TrafficSplit),
+                self._source.services,
+                self._source.routes,
+                dns_suffix=self._source.dns_suffix,
             )
         if access == old.access and splits == tuple(old.splits.values()):
             return old

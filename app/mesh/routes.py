@@ -73,7 +73,7 @@ def _wrong_match(match: smi.RouteMatch) -> tuple[str, str] | None:
     for index, headers in enumerate(match.headers):
         for name, pattern in headers.items():
             field = f".headers[{index}].{name}"
-            if not _is_header_name(name.lower()):
+            if not is_header_name(name.lower()):
                 return field, f"is not the name of a header: {shown(name)}"
             reason = check_pattern(pattern)
             if reason:
@@ -81,7 +81,8 @@ def _wrong_match(match: smi.RouteMatch) -> tuple[str, str] | None:
     return None
 
 
-def _is_header_name(name: str) -> bool:
+def is_header_name(name: str) -> bool:
+    """True for what may stand before the colon of a header, in lower case."""
     return name == _AUTHORITY or (name != "" and _HEADER_CHARACTERS.issuperset(name))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.mesh.findings import Finding, finding_of
 from app.mesh.hosts import own_service
@@ -60,7 +60,7 @@ def missing_accounts(
 
 
 def splits_in_force(
-    splits: Iterable[smi.TrafficSplit], services: Services, dns_suffix: str
+    splits: Iterable[smi.TrafficSplit], services: Services, routes: Routes, *, dns_suffix: str
 ) -> tuple[tuple[Split, ...], tuple[Finding, ...]]:
     """At most one split per root, the oldest; sorted by root. Backends are Services of the mesh."""
     findings: list[Finding] = []
@@ -80,7 +80,8 @@ def splits_in_force(
         findings += [_second_split(loser, root, winner) for loser in losers]
         found = _split(winner, root, services, findings)
         if found is not None:
-            chosen.append(found)
+            matches = _split_matches(winner, services.by_parent[root], routes, findings)
+            chosen.append(replace(found, matches=matches))
     return tuple(chosen), tuple(findings)
 
 
@@ -240,6 +241,29 @@ def _split(
         root=root.partition("/")[2],
         backends=tuple(sorted(weights.items())),
     )
+
+
+def _split_matches(
+    split: smi.TrafficSplit, roots: Sequence[ServiceView], routes: Routes, findings: list[Finding]
+) -> tuple[HttpMatch, ...] | None:
+    """Which requests are spread: those that fit a match of a named group; None: all."""
+    if not split.spec.matches:
+        return None
+    found: set[HttpMatch] = set()
+    for index, ref in enumerate(split.spec.matches):
+        group = routes.groups.get((split.namespace, ref.name))
+        if group is None:
+            reason = f"there is no HTTPRouteGroup {ref.name!r} in this namespace: create it"
+            findings.append(finding_of(split, f"spec.matches[{index}].name", reason, "E2005"))
+        found |= {match for _, match in group or ()}
+    for view in roots:
+        if not view.service.protocol.is_http:
+            reason = (
+                f"speaks of requests, but port {view.service.port} of the root carries "
+                f"{view.service.protocol}, which is not split"
+            )
+            findings.append(finding_of(split, "spec.matches", reason, "E2008"))
+    return tuple(sorted(found))
 
 
 def _wrong_backend(

@@ -130,6 +130,9 @@ class Split:
     namespace: str
     root: str
     backends: tuple[tuple[str, int], ...]
+    matches: tuple[HttpMatch, ...] | None = None
+    """Sorted: only requests that fit one of them are spread, so none where it is empty; None: all.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

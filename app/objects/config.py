@@ -276,9 +276,6 @@ def not_enforced(spec: MeshConfigSpec) -> tuple[Problem, ...]:
         "traffic.inboundExternalAuthorization": spec.traffic.inbound_external_authorization.enable,
         "observability.tracing": spec.observability.tracing.enable,
         "certificate.ingressGateway": spec.certificate.ingress_gateway is not None,
-        "featureFlags.enableEnvoyActiveHealthChecks": (
-            spec.feature_flags.enable_envoy_active_health_checks
-        ),
         "featureFlags.enableMeshRootCertificate": spec.feature_flags.enable_mesh_root_certificate,
     }
     reason = "is read, but this release does not enforce it yet"

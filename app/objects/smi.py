@@ -3,7 +3,7 @@
 Raw objects come in through ``scheme.decode``; views go to ``app/mesh/rules.py``, which resolves
 references and decides what is in force. Here only what the CRD schemas check is checked. Source:
 kubernetes-surface 1.10 to 1.12; SMI Traffic Access v1alpha3, Traffic Specs v1alpha4, Traffic Split
-v1alpha2.
+v1alpha4.
 """
 
 from __future__ import annotations
@@ -36,13 +36,6 @@ def _whole_number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
         raise soft_error("weight", f"must be a whole number such as 90, not {shown(value)}")
     return int(value)
-
-
-def _absent(value: Any) -> Any:
-    """Splitting only some requests is refused rather than ignored: all would be split."""
-    if value:
-        raise soft_error("matches", "is not supported: remove it to split all requests")
-    return value
 
 
 Pattern = Annotated[str, Field(max_length=MAX_LENGTH)]
@@ -126,12 +119,20 @@ class SplitBackend(KubeModel):
     weight: Weight
 
 
+class SplitMatch(KubeModel):
+    """An HTTPRouteGroup of the split's namespace: requests that fit one of its matches."""
+
+    kind: Literal["HTTPRouteGroup"] = "HTTPRouteGroup"
+    name: RequiredName
+
+
 class TrafficSplitSpec(KubeModel):
     """How traffic to a root Service is spread."""
 
     service: RequiredName
     backends: Annotated[tuple[SplitBackend, ...], Field(max_length=MAX_BACKENDS)] = ()
-    matches: Annotated[tuple[()], BeforeValidator(_absent)] = ()
+    matches: Annotated[tuple[SplitMatch, ...], Field(max_length=MAX_BACKENDS)] = ()
+    """Only requests that fit one of these are spread; empty: all of them."""
 
 
 class TrafficSplit(KubeObject):

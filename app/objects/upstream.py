@@ -1,4 +1,4 @@
-"""UpstreamTrafficSetting: connection settings and rate limits of one host.
+"""UpstreamTrafficSetting: how clients call one host, and how much of it its servers take.
 
 Raw objects come in through ``scheme.decode``; views go to the snapshot and to ``app/validate``,
 which checks what needs a message of its own. Source: kubernetes-surface 1.8.
@@ -7,13 +7,14 @@ which checks what needs a message of its own. Source: kubernetes-surface 1.8.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from app.objects.config import Duration
 from app.objects.core import PortNumber
-from app.objects.meta import KubeModel, KubeObject, shown, soft_error
+from app.objects.meta import KubeModel, KubeObject, RequiredName, shown, soft_error
 from app.objects.policy import MAX_ENTRIES, Bounded, Count, Text
 from app.objects.smi import Pattern
 
@@ -42,6 +43,61 @@ class ConnectionSettings(KubeModel):
 
     tcp: TcpConnections | None = None
     http: HttpConnections | None = None
+
+
+class RouteTimeouts(KubeModel):
+    """How long a request may take; None or no time at all: as long as it likes."""
+
+    request: Duration | None = None
+    """From the end of the request to the end of the answer."""
+    idle: Duration | None = None
+    """Without a byte in either direction."""
+
+
+class OutlierDetection(KubeModel):
+    """When an endpoint that fails gets no requests for a while; each client judges by itself."""
+
+    consecutive_errors: Annotated[int, Field(ge=1, le=2**32 - 1)] = 5
+    interval: Duration = timedelta(seconds=10)
+    base_ejection_time: Duration = timedelta(seconds=30)
+    max_ejection_percent: Annotated[int, Field(ge=0, le=100)] = 100
+
+
+class HashCookie(KubeModel):
+    """A cookie that tells clients apart."""
+
+    name: Text
+    ttl: Duration | None = None
+    """Given: who has none is sent one that lives so long; 0s: for the session."""
+
+
+class HashSource(KubeModel):
+    """What requests are told apart by: one of three kinds."""
+
+    header: Annotated[str, Field(min_length=1)] | None = None
+    cookie: HashCookie | None = None
+    source_ip: Annotated[bool | None, Field(alias="sourceIP")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind(cls, raw: Any) -> Any:
+        _only_one_of(("header", "cookie", "sourceIP"), raw)
+        return raw
+
+
+class LoadBalancer(KubeModel):
+    """How a client chooses the endpoint of a request."""
+
+    policy: Literal["RoundRobin", "LeastRequest", "Random", "RingHash", "Maglev"] = "RoundRobin"
+    hash_on: Annotated[tuple[HashSource, ...], Bounded] = ()
+    """Counts with RingHash and Maglev only."""
+
+
+class MirrorTo(KubeModel):
+    """A Service of the namespace that gets copies of requests; its answers are thrown away."""
+
+    service: RequiredName
+    percentage: Annotated[float, Field(ge=0, le=100)] = 100
 
 
 class TcpLocalLimit(KubeModel):
@@ -227,6 +283,8 @@ class HttpRouteSetting(KubeModel):
 
     path: Annotated[Pattern, Field(min_length=1)]
     rate_limit: RouteRateLimit | None = None
+    timeouts: RouteTimeouts | None = None
+    """Kept by the servers of the host."""
 
 
 class UpstreamTrafficSettingSpec(KubeModel):
@@ -234,11 +292,16 @@ class UpstreamTrafficSettingSpec(KubeModel):
 
     host: str
     connection_settings: ConnectionSettings | None = None
+    timeouts: RouteTimeouts | None = None
+    """Kept by the clients of the host."""
+    outlier_detection: OutlierDetection | None = None
+    load_balancer: LoadBalancer | None = None
+    mirror: MirrorTo | None = None
     rate_limit: RateLimit | None = None
     http_routes: Annotated[tuple[HttpRouteSetting, ...], Bounded] = ()
 
 
 class UpstreamTrafficSetting(KubeObject):
-    """Connection settings and rate limits of a host."""
+    """How a host is called, and how much it takes."""
 
     spec: UpstreamTrafficSettingSpec

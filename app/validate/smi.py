@@ -88,9 +88,9 @@ def traffic_split(
         return
     others = context.objects.all(smi.TrafficSplit, new.namespace)
     splits = [new, *(other for other in others if other.name != new.name)]
-    yield from _warnings(
-        new, splits_in_force(splits, context.snapshot.services, context.snapshot.dns_suffix)[1]
-    )
+    routes = read_routes(context.objects.all(smi.HTTPRouteGroup, new.namespace), ())[0]
+    services, suffix = context.snapshot.services, context.snapshot.dns_suffix
+    yield from _warnings(new, splits_in_force(splits, services, routes, dns_suffix=suffix)[1])
     for index, backend in enumerate(new.spec.backends):
         views = context.views(new.namespace, backend.service)
         if backend.weight and views is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from app.mesh.policies.calls import wrong_calls
 from app.objects.meta import shown
 from app.objects.patterns import check_pattern
 from app.objects.smi import HTTPRouteGroup
@@ -41,7 +42,7 @@ def upstream_traffic_setting(
             yield refuse("spec.host", reason)
     yield from _wrong_status(new)
     yield from _unknown_host(new, context)
-    yield from _no_time(new)
+    yield from _calls(new, context)
     yield from _routes(new, context)
 
 
@@ -86,12 +87,13 @@ def _unknown_host(new: UpstreamTrafficSetting, context: Context) -> Iterator[Rem
     yield from context.absent_service("spec.host", namespace, name)
 
 
-def _no_time(new: UpstreamTrafficSetting) -> Iterator[Remark]:
-    settings = new.spec.connection_settings
-    timeout = settings.tcp.connect_timeout if settings and settings.tcp else None
-    if timeout is not None and not timeout:
-        field = "spec.connectionSettings.tcp.connectTimeout"
-        yield warn(field, "is no time at all: leave it out for 5s, or write a longer one")
+def _calls(new: UpstreamTrafficSetting, context: Context) -> Iterator[Remark]:
+    """What clients cannot keep."""
+    for field, reason in wrong_calls(new.spec):
+        yield warn(field, reason)
+    mirror = new.spec.mirror
+    if mirror is not None:
+        yield from context.absent_service("spec.mirror.service", new.namespace, mirror.service)
 
 
 def _routes(new: UpstreamTrafficSetting, context: Context) -> Iterator[Remark]:

@@ -88,7 +88,13 @@ def _upstream_layer(
     return _layer(
         cache,
         (
-            cache.get(clusters.build_upstream_cluster, upstream.service, parameters, dns_suffix)
+            cache.get(
+                clusters.build_upstream_cluster,
+                upstream.service,
+                upstream.settings,
+                parameters,
+                dns_suffix,
+            )
             for upstream in _by_cluster(outbound.upstreams).values()
         ),
     )

@@ -8,65 +8,61 @@ stalls Envoy for 15 s. Specification: data-plane 5.10 and 5.11.
 from __future__ import annotations
 
 from xds.builders import names, tls
+from xds.builders.settings import health_check, new_cluster
 from xds.builders.telemetry import ENDPOINT_METADATA
 from xds.policy.proxy import TlsParameters
 from xds.policy.service import Endpoint, MeshService
+from xds.policy.settings import ClusterSettings
 from xds.protos import (
     Address,
-    CircuitBreakers,
     Cluster,
     ClusterLoadAssignment,
     HealthStatus,
-    Http1ProtocolOptions,
-    Http2ProtocolOptions,
     LbEndpoint,
     Locality,
     LocalityLbEndpoints,
     Metadata,
     Percent,
-    RoutingPriority,
     SocketAddress,
     UInt32Value,
-    UpstreamHttpOptions,
     duration,
-    pack,
     resource_of,
 )
 from xds.protos import Endpoint as EndpointMessage
 from xds.resource import Resource, ResourceKind
 
 _CONNECT_SECONDS = 5
-_UNLIMITED = 4294967295
 _LOOPBACK = "127.0.0.1"
 _ADMIN_PORT = 15000
 _ENDPOINT_ZONE = "local"
 _LOCAL_ZONE = "zone"
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def build_upstream_cluster(
-    service: MeshService, parameters: TlsParameters, dns_suffix: str
+    service: MeshService, settings: ClusterSettings, parameters: TlsParameters, dns_suffix: str
 ) -> Resource:
     """The cluster of a mesh service as every client of it sees it."""
-    cluster = _cluster(names.upstream_cluster(service), Cluster.EDS)
+    cluster = new_cluster(names.upstream_cluster(service), Cluster.EDS, settings)
     cluster.eds_cluster_config.eds_config.CopyFrom(tls.ads())
     cluster.transport_socket.CopyFrom(tls.upstream_tls(service, parameters, dns_suffix))
     # Draining endpoints count as unhealthy. They are used only when nothing else is left, as in a
     # cluster; Envoy's default would use them as soon as they are the majority of a rollout.
     cluster.common_lb_config.healthy_panic_threshold.CopyFrom(Percent(value=1))
+    if settings.health_check:
+        cluster.health_checks.append(health_check(service, dns_suffix))
     return _resource(cluster)
 
 
 def build_local_cluster(service: MeshService) -> Resource:
     """The workload itself, as its own sidecar calls it."""
-    cluster = _cluster(names.local_cluster(service), Cluster.STATIC)
+    cluster = new_cluster(names.local_cluster(service), Cluster.STATIC)
     _assign(cluster, service.target)
     return _resource(cluster)
 
 
 def build_passthrough_cluster(name: str) -> Resource:
     """Wherever the client wanted to go, untouched."""
-    cluster = _cluster(name, Cluster.ORIGINAL_DST)
+    cluster = new_cluster(name, Cluster.ORIGINAL_DST)
     cluster.lb_policy = Cluster.CLUSTER_PROVIDED
     return _resource(cluster)
 
@@ -80,7 +76,7 @@ def build_denied_cluster(name: str) -> Resource:
 
 def build_metrics_cluster(name: str) -> Resource:
     """Envoy's own admin interface, for the Prometheus listener."""
-    cluster = _cluster(name, Cluster.STATIC)
+    cluster = new_cluster(name, Cluster.STATIC)
     _assign(cluster, _ADMIN_PORT)
     return _resource(cluster)
 
@@ -93,32 +89,6 @@ def build_load_assignment(endpoints: tuple[Endpoint, ...], cluster: str) -> Reso
     )
     assignment = ClusterLoadAssignment(cluster_name=cluster, endpoints=[locality])
     return resource_of(ResourceKind.EDS, cluster, assignment)
-
-
-def _cluster(name: str, discovery: Cluster.DiscoveryType) -> Cluster:
-    cluster = Cluster(name=name, type=discovery, connect_timeout=duration(_CONNECT_SECONDS))
-    for priority in (RoutingPriority.DEFAULT, RoutingPriority.HIGH):
-        cluster.circuit_breakers.thresholds.append(_no_limits(priority))
-    options = UpstreamHttpOptions(
-        use_downstream_protocol_config=UpstreamHttpOptions.UseDownstreamHttpConfig(
-            http_protocol_options=Http1ProtocolOptions(),
-            http2_protocol_options=Http2ProtocolOptions(),
-        )
-    )
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(options))
-    return cluster
-
-
-def _no_limits(priority: RoutingPriority) -> CircuitBreakers.Thresholds:
-    most = UInt32Value(value=_UNLIMITED)
-    return CircuitBreakers.Thresholds(
-        priority=priority,
-        max_connections=most,
-        max_pending_requests=most,
-        max_requests=most,
-        max_retries=most,
-        track_remaining=True,
-    )
 
 
 def _assign(cluster: Cluster, port: int) -> None:

@@ -13,6 +13,8 @@ from xds.policy.service import Workload
 from xds.protos import (
     CidrRange,
     Filter,
+    HeaderMatcher,
+    HealthCheckFilter,
     HttpConnectionManager,
     HttpFilter,
     HttpRbac,
@@ -20,6 +22,7 @@ from xds.protos import (
     Rds,
     RouteConfiguration,
     Router,
+    StringMatcher,
     UInt32Value,
     duration,
     pack,
@@ -43,6 +46,7 @@ class InboundHttpSpec:
 
     target: int
     normalize_paths: bool
+    health_checked: bool = False
 
 
 def outbound_hcm(spec: OutboundHttpSpec) -> Filter:
@@ -64,6 +68,8 @@ def inbound_hcm(spec: InboundHttpSpec) -> Filter:
         hcm.normalize_path.value = True
         hcm.merge_slashes = True
         hcm.path_with_escaped_slashes_action = _Hcm.UNESCAPE_AND_FORWARD
+    if spec.health_checked:
+        hcm.http_filters.append(_health_check())
     hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
     hcm.http_filters.append(_router())
     return _filter(hcm)
@@ -99,6 +105,18 @@ def _hcm(stat_prefix: str) -> HttpConnectionManager:
 
 def _cidr(prefix: str, length: int) -> CidrRange:
     return CidrRange(address_prefix=prefix, prefix_len=UInt32Value(value=length))
+
+
+def _health_check() -> HttpFilter:
+    """Answers sidecars that ask for this one: first of all, whatever is allowed or limited."""
+    config = HealthCheckFilter(
+        headers=[
+            HeaderMatcher(name=":path", string_match=StringMatcher(exact=names.HEALTH_PATH)),
+            HeaderMatcher(name=names.HEALTH_HEADER, present_match=True),
+        ]
+    )
+    config.pass_through_mode.value = False
+    return _http_filter("envoy.filters.http.health_check", config)
 
 
 def _router() -> HttpFilter:

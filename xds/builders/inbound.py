@@ -58,7 +58,11 @@ def allowed_peers(permissions: Iterable[TcpPermission]) -> tuple[SubjectName, ..
 
 
 def _http_spec(port: InboundHttpPort) -> hcm.InboundHttpSpec:
-    return hcm.InboundHttpSpec(target=port.target, normalize_paths=port.normalize_paths)
+    return hcm.InboundHttpSpec(
+        target=port.target,
+        normalize_paths=port.normalize_paths,
+        health_checked=port.health_checked,
+    )
 
 
 def _http_chains(

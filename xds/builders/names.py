@@ -27,6 +27,9 @@ INBOUND_TRUST = "root-cert-for-mtls-inbound"
 TAP_RUNTIME_KEY = "osm.tap"
 
 MESH_ALPN = "osm"
+HEALTH_PATH = "/healthz/osm"
+HEALTH_HEADER = "x-osm-envoy-healthcheck"
+"""What sidecars ask one another by, and answer without asking the application."""
 HTTP_RBAC = "envoy.filters.http.rbac"
 """Name of the filter and key of its settings per virtual host: both must be equal."""
 

@@ -8,8 +8,10 @@ a policy edit changes nothing but this. Specification: data-plane 4.4 and 5.9.
 from __future__ import annotations
 
 from xds.builders import names, rbac
+from xds.builders.actions import apply_route_policy, apply_timeouts
 from xds.policy.http import ANY_PATH, HttpMatch
-from xds.policy.traffic import InboundHost, OutboundHost, SplitRule
+from xds.policy.settings import NO_TIMEOUTS, RoutePolicy
+from xds.policy.traffic import InboundHost, OutboundHost, WeightedUpstream
 from xds.protos import (
     BoolValue,
     RegexMatcher,
@@ -20,7 +22,6 @@ from xds.protos import (
     UInt32Value,
     VirtualHost,
     WeightedCluster,
-    duration,
     pack,
     resource_of,
 )
@@ -40,16 +41,28 @@ def build_inbound_routes(hosts: tuple[InboundHost, ...], target: int, dns_suffix
 
 
 def _outbound_host(host: OutboundHost, dns_suffix: str) -> VirtualHost:
-    action = RouteAction(weighted_clusters=_weighted(host.rule), timeout=duration(0))
+    rule = host.rule
+    found = []
+    if rule.matches:
+        action = _outbound_action(rule.upstreams, host.policy)
+        spread = (match for one in rule.matches for match in _matches(one))
+        found = [Route(match=match, route=action) for match in spread]
+    rest = rule.others if rule.matches else rule.upstreams
+    if rest:
+        found.append(Route(match=_path(ANY_PATH), route=_outbound_action(rest, host.policy)))
     return VirtualHost(
-        name=names.outbound_host(host.rule.service, dns_suffix),
-        domains=host.domains,
-        routes=[Route(match=_path(ANY_PATH), route=action)],
+        name=names.outbound_host(rule.service, dns_suffix), domains=host.domains, routes=found
     )
 
 
-def _weighted(rule: SplitRule) -> WeightedCluster:
-    shares = sorted((names.upstream_cluster(u.service), u.weight) for u in rule.upstreams)
+def _outbound_action(upstreams: tuple[WeightedUpstream, ...], policy: RoutePolicy) -> RouteAction:
+    action = RouteAction(weighted_clusters=_weighted(upstreams))
+    apply_route_policy(action, policy)
+    return action
+
+
+def _weighted(upstreams: tuple[WeightedUpstream, ...]) -> WeightedCluster:
+    shares = sorted((names.upstream_cluster(u.service), u.weight) for u in upstreams)
     return WeightedCluster(
         clusters=[
             WeightedCluster.ClusterWeight(name=name, weight=UInt32Value(value=weight))
@@ -59,16 +72,12 @@ def _weighted(rule: SplitRule) -> WeightedCluster:
 
 
 def _inbound_host(host: InboundHost, dns_suffix: str) -> VirtualHost:
-    action = RouteAction(cluster=names.local_cluster(host.service), timeout=duration(0))
-    virtual = VirtualHost(
-        name=names.inbound_host(host.service, dns_suffix),
-        domains=host.domains,
-        routes=[
-            Route(match=match, route=action)
-            for rule in host.rules
-            for match in _matches(rule.match)
-        ],
-    )
+    timeouts = dict(host.timeouts)
+    virtual = VirtualHost(name=names.inbound_host(host.service, dns_suffix), domains=host.domains)
+    for rule in host.rules:
+        action = RouteAction(cluster=names.local_cluster(host.service))
+        apply_timeouts(action, timeouts.get(rule.match.path, NO_TIMEOUTS))
+        virtual.routes.extend(Route(match=match, route=action) for match in _matches(rule.match))
     rules = rbac.host_rbac(host.rules)
     if rules is not None:
         virtual.typed_per_filter_config[names.HTTP_RBAC].CopyFrom(pack(rules))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from xds.policy.http import HttpMatch
 from xds.policy.identity import ServiceIdentity, SubjectName
 from xds.policy.service import MeshService
+from xds.policy.settings import PLAIN_CLUSTER, PLAIN_ROUTE, ClusterSettings, RoutePolicy, Timeouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class Upstream:
     """Signing form first; empty when nobody serves: then no certificate is accepted."""
     endpoints_of: tuple[ServiceIdentity, ...] | None
     """Identities whose endpoints may be called; None means all of them (permissive mode)."""
+    settings: ClusterSettings = PLAIN_CLUSTER
+    """Equal for all upstreams that lead to one cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -43,6 +46,10 @@ class SplitRule:
     service: MeshService
     upstreams: tuple[WeightedUpstream, ...]
     """Not empty; the service itself with weight 100 where nothing splits it."""
+    matches: tuple[HttpMatch, ...] = ()
+    """HTTP: only requests that fit one of them are spread so; empty: all. In canonical order."""
+    others: tuple[WeightedUpstream, ...] = ()
+    """Where all other requests go; empty beside ``matches``: nowhere, they are answered 404."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,7 @@ class OutboundHost:
     rule: SplitRule
     domains: tuple[str, ...]
     """Host headers that mean the service to clients of this namespace."""
+    policy: RoutePolicy = PLAIN_ROUTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +95,7 @@ class Outbound:
     """
 
     upstreams: tuple[Upstream, ...]
-    """Every service that a rule of http or tcp names, sorted by cluster name; unique."""
+    """Every service that a rule or mirror of http or tcp names, sorted by cluster name; unique."""
     http: tuple[OutboundHttpPort, ...]
     tcp: tuple[OutboundTcp, ...]
     passthrough: bool
@@ -116,6 +124,8 @@ class InboundHost:
     service: MeshService
     domains: tuple[str, ...]
     rules: tuple[InboundRule, ...]
+    timeouts: tuple[tuple[str, Timeouts], ...] = ()
+    """Of the routes whose path pattern is this text; sorted, paths are unique."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +145,8 @@ class InboundHttpPort:
     hosts: tuple[InboundHost, ...]
     normalize_paths: bool
     """True when a rule names a path: ``//``, ``..``, escaped slashes are resolved first (4.3)."""
+    health_checked: bool = False
+    """True when clients check whether this sidecar is there: it answers them by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,9 @@ class Catalog:
             workload=profile.workload,
             inbound=compile_inbound(snapshot, profile.identity, profile.services),
             outbound=self._outbound.compile(
-                self._reach(profile.identity), profile.identity.namespace
+                self._reach(profile.identity),
+                profile.identity.namespace,
+                snapshot.policies.retries.get(profile.identity, ()),
             ),
             tls=self._tls,
             scrape=profile.scrape,

@@ -8,9 +8,11 @@ TCP; Service ports that lead to one target are one virtual host.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from app.mesh.catalog.access import ANYBODY, http_rules, tcp_permissions
 from app.mesh.catalog.splits import roots_of
+from app.mesh.policies.calls import server_timeouts
 from app.mesh.snapshot import MeshSnapshot
 from xds.policy.http import ANY_PATH
 from xds.policy.identity import ServiceIdentity
@@ -66,12 +68,16 @@ def _http_port(
     served: list[MeshService],
     rules: tuple[InboundRule, ...],
 ) -> InboundHttpPort:
-    suffix = snapshot.dns_suffix
+    suffix, settings = snapshot.dns_suffix, snapshot.policies.upstreams
     return InboundHttpPort(
         target=chains[0].target,
         chains=tuple(InboundHttp(service=s, server_name=s.fqdn(suffix)) for s in chains),
-        hosts=_hosts([*served, *_roots(snapshot, served)], rules, suffix),
+        hosts=tuple(
+            replace(host, timeouts=server_timeouts(settings.get(host.service.parent)))
+            for host in _hosts([*served, *_roots(snapshot, served)], rules, suffix)
+        ),
         normalize_paths=any(rule.match.path != ANY_PATH for rule in rules),
+        health_checked=snapshot.config.feature_flags.enable_envoy_active_health_checks,
     )
 
 

@@ -8,15 +8,19 @@ one namespace the ``Outbound``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from app.mesh.catalog.access import Reach
-from app.mesh.catalog.splits import Share, split_shares, weighted_upstreams
+from app.mesh.catalog.calls import Calls, with_retries
+from app.mesh.catalog.splits import Share, split_matches, split_shares, weighted_upstreams
+from app.mesh.policies.part import Retried
 from app.mesh.snapshot import MeshSnapshot, Services, ServiceView
+from xds.policy.http import HttpMatch
 from xds.policy.identity import ServiceIdentity
 from xds.policy.service import MeshService
+from xds.policy.settings import RoutePolicy
 from xds.policy.traffic import (
     DeniedPort,
     Outbound,
@@ -51,6 +55,8 @@ class Destination:
     """Never empty; numeric order."""
     split: tuple[Share, ...]
     """Empty: not split."""
+    matches: tuple[HttpMatch, ...]
+    """Which requests are split; empty: all."""
     whole: Served
     """What clients are given that may call all of it, where nothing splits it."""
 
@@ -80,6 +86,7 @@ class OutboundCompiler:
         self._services = snapshot.services
         self._issuers = snapshot.issuers
         self._passthrough = snapshot.config.traffic.enable_egress
+        self._calls = Calls(snapshot)
         self._clusters = _one_service_per_cluster(snapshot.services)
         self._address_rank = _address_rank(snapshot.services)
         self._destinations = self._all_destinations(snapshot)
@@ -87,14 +94,20 @@ class OutboundCompiler:
         self._dialled_through = _dialled_through(self._destinations)
         self._addresses_of_port = self._all_addresses()
         self._dialled: dict[Reach, Dialled] = {}
-        self._outbound: dict[tuple[Reach, str], Outbound] = {}
+        self._outbound: dict[tuple[Reach, str, Retried], Outbound] = {}
         self._upstreams: dict[tuple[MeshService, tuple[ServiceIdentity, ...] | None], Upstream] = {}
 
-    def compile(self, reach: Reach, namespace: str) -> Outbound:
-        """All that clients of a namespace with this reach may send; equal input, same object."""
-        found = self._outbound.get((reach, namespace))
-        if found is None:
-            found = self._outbound[reach, namespace] = self._compile(reach, namespace)
+    def compile(self, reach: Reach, namespace: str, retried: Retried = ()) -> Outbound:
+        """All that clients of a namespace with this reach may send; equal input, same object.
+
+        ``retried`` has what the client tries again: as a rule nothing, so that all share one.
+        """
+        found = self._outbound.get((reach, namespace, retried))
+        if found is None and retried:
+            plain = self.compile(reach, namespace)
+            found = self._outbound[reach, namespace, retried] = with_retries(plain, retried)
+        elif found is None:
+            found = self._outbound[reach, namespace, ()] = self._compile(reach, namespace)
         return found
 
     def _compile(self, reach: Reach, namespace: str) -> Outbound:
@@ -113,12 +126,13 @@ class OutboundCompiler:
         )
 
     def _dial(self, reach: Reach) -> Dialled:
-        given = [(found, self._given(found, reach)) for found in self._visible(reach)]
+        seen = ((found, self._given(found, reach)) for found in self._visible(reach))
+        given = [(found, served) for found, served in seen if served is not None]
         claimed: dict[int, set[str]] = {}
         http = self._http([pair for pair in given if pair[0].service.protocol.is_http], claimed)
         tcp = _tcp([pair for pair in given if not pair[0].service.protocol.is_http], claimed)
-        named = [served.local.rule for _, _, hosts in http for served in hosts]
-        named += [chain.rule for chain in tcp]
+        named = {called for _, _, hosts in http for served in hosts for called in _called(served)}
+        named |= {upstream.service for chain in tcp for upstream in chain.rule.upstreams}
         return Dialled(
             upstreams=self._upstreams_of(named, reach),
             http=http,
@@ -134,13 +148,32 @@ class OutboundCompiler:
         found = {d for service in services for d in self._dialled_through.get(service, ())}
         return sorted(found, key=self._order.__getitem__)
 
-    def _given(self, destination: Destination, reach: Reach) -> Served:
-        """Where traffic goes: to the backends the client may call, else to the service itself."""
+    def _given(self, destination: Destination, reach: Reach) -> Served | None:
+        """Where traffic goes: to backends the client may call, else to the service itself.
+
+        None where it may call neither: of a split root it sees the requests that are spread.
+        """
         whole = ((destination.views, _WHOLE),)
-        shares = _allowed(destination.split, reach) or _allowed(whole, reach)
-        if shares == whole:
-            return destination.whole
-        return _with_rule(destination.whole, self._split_rule(destination.service, shares))
+        own, spread = _allowed(whole, reach), _allowed(destination.split, reach)
+        served = destination.whole
+        if not self._may_copy(served, reach):
+            served = _with_policy(served, replace(served.local.policy, mirror=None))
+        if own == whole and not spread:
+            return served
+        if not (own or spread):
+            return None
+        rule = self._split_rule(destination.service, spread or own)
+        if spread and destination.matches:
+            others = self._split_rule(destination.service, own).upstreams
+            rule = replace(rule, matches=destination.matches, others=others)
+        return _with_rule(served, rule)
+
+    def _may_copy(self, served: Served, reach: Reach) -> bool:
+        """False where the client may not call the service that would get copies."""
+        mirror = served.local.policy.mirror
+        if mirror is None or reach is None:
+            return True
+        return not reach.isdisjoint(self._services.by_service[mirror.service].identities)
 
     def _split_rule(self, service: MeshService, shares: Sequence[Share]) -> SplitRule:
         upstreams = (
@@ -162,8 +195,7 @@ class OutboundCompiler:
             for port, served in sorted(hosts.items())
         )
 
-    def _upstreams_of(self, rules: Iterable[SplitRule], reach: Reach) -> tuple[Upstream, ...]:
-        services = {upstream.service for rule in rules for upstream in rule.upstreams}
+    def _upstreams_of(self, services: Iterable[MeshService], reach: Reach) -> tuple[Upstream, ...]:
         return tuple(
             self._upstream(service, reach) for service in sorted(services, key=_cluster_name)
         )
@@ -179,6 +211,7 @@ class OutboundCompiler:
                 service=service,
                 server_names=self._issuers.subject_names(servers),
                 endpoints_of=allowed,
+                settings=self._calls.cluster(service),
             )
         return found
 
@@ -204,18 +237,25 @@ class OutboundCompiler:
         first, suffix = views[0].service, snapshot.dns_suffix
         addresses = {address for view in views for address in view.addresses}
         rule = self._split_rule(first, [(tuple(views), _WHOLE)])
+        split = split_shares(snapshot.services, snapshot.rules, views[0])
+        policy = self._calls.route(views[0], split, self._clusters)
         return Destination(
             service=first,
             views=tuple(views),
             addresses=tuple(sorted(addresses, key=self._address_rank.__getitem__)),
-            split=split_shares(snapshot.services, snapshot.rules, views[0]),
+            split=split,
+            matches=split_matches(snapshot.rules, first) if split else (),
             whole=Served(
                 namespace=first.namespace,
                 local=OutboundHost(
-                    rule=rule, domains=first.host_names(local=True, dns_suffix=suffix)
+                    rule=rule,
+                    domains=first.host_names(local=True, dns_suffix=suffix),
+                    policy=policy,
                 ),
                 foreign=OutboundHost(
-                    rule=rule, domains=first.host_names(local=False, dns_suffix=suffix)
+                    rule=rule,
+                    domains=first.host_names(local=False, dns_suffix=suffix),
+                    policy=policy,
                 ),
             ),
         )
@@ -248,6 +288,23 @@ def _with_rule(served: Served, rule: SplitRule) -> Served:
         local=replace(served.local, rule=rule),
         foreign=replace(served.foreign, rule=rule),
     )
+
+
+def _with_policy(served: Served, policy: RoutePolicy) -> Served:
+    return replace(
+        served,
+        local=replace(served.local, policy=policy),
+        foreign=replace(served.foreign, policy=policy),
+    )
+
+
+def _called(served: Served) -> Iterator[MeshService]:
+    """All services that a client of the host may send something to."""
+    host = served.local
+    for upstream in (*host.rule.upstreams, *host.rule.others):
+        yield upstream.service
+    if host.policy.mirror is not None:
+        yield host.policy.mirror.service
 
 
 def _hosts(served: Sequence[Served], namespace: str) -> tuple[OutboundHost, ...]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import lcm
 
-from app.mesh.snapshot import Rules, Services, ServiceView
+from app.mesh.catalog.access import canonical_order
+from app.mesh.snapshot import Rules, Services, ServiceView, Split
+from xds.policy.http import HttpMatch
 from xds.policy.service import MeshService
 from xds.policy.traffic import WeightedUpstream
 
@@ -28,10 +30,21 @@ def split_shares(services: Services, rules: Rules, root: ServiceView) -> tuple[S
     one.
     """
     split = rules.splits.get(root.service.parent)
-    if split is None or root.service.subdomain:
+    if split is None or root.service.subdomain or not _has_requests(split, root):
         return ()
     found = ((backend_views(services, root, name), weight) for name, weight in split.backends)
     return tuple((views, weight) for views, weight in found if views and weight > 0)
+
+
+def split_matches(rules: Rules, root: MeshService) -> tuple[HttpMatch, ...]:
+    """Which requests to the root are spread, most specific first; empty: all."""
+    split = rules.splits.get(root.parent)
+    return tuple(sorted(split.matches or () if split else (), key=canonical_order))
+
+
+def _has_requests(split: Split, root: ServiceView) -> bool:
+    """False where the split is of some requests, and there are none such."""
+    return split.matches is None or (root.service.protocol.is_http and split.matches != ())
 
 
 def roots_of(services: Services, rules: Rules, backend: MeshService) -> Iterator[ServiceView]:

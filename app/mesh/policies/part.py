@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.objects.upstream import UpstreamTrafficSettingSpec
+from xds.policy.identity import ServiceIdentity
+from xds.policy.settings import RetryPolicy
+
+Retried = tuple[tuple[str, RetryPolicy], ...]
+"""``<namespace>/<name>`` of Services and when calls to them are tried again; sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +23,8 @@ class Policies:
 
     upstreams: Mapping[str, UpstreamTrafficSettingSpec] = field(default_factory=dict)
     """The UpstreamTrafficSetting of each Service that has one, by ``<namespace>/<name>``."""
+    retries: Mapping[ServiceIdentity, Retried] = field(default_factory=dict)
+    """What each client that has a Retry tries again; empty while the feature flag is off."""
 
 
 NO_POLICIES = Policies()

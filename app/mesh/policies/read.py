@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from app.mesh.findings import Finding
 from app.mesh.policies.part import Policies
+from app.mesh.policies.retries import retries_in_force
 from app.mesh.policies.source import PolicySource
 from app.mesh.policies.upstreams import upstreams_in_force
 
 
 def read_policies(source: PolicySource) -> tuple[Policies, tuple[Finding, ...]]:
     """What is in force, and what is not and why."""
-    upstreams, findings = upstreams_in_force(source)
-    return Policies(upstreams=upstreams), findings
+    upstreams, wrong_upstreams = upstreams_in_force(source)
+    retries, wrong_retries = retries_in_force(source)
+    return Policies(upstreams=upstreams, retries=retries), (*wrong_upstreams, *wrong_retries)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from app.mesh.findings import Finding, finding_of
 from app.mesh.hosts import own_service
+from app.mesh.policies.calls import wrong_calls
 from app.mesh.policies.source import PolicySource
 from app.mesh.ties import seniority
 from app.objects.upstream import UpstreamTrafficSetting, UpstreamTrafficSettingSpec
@@ -35,8 +36,32 @@ def upstreams_in_force(source: PolicySource) -> tuple[Upstreams, tuple[Finding, 
     for service in sorted(claims):
         winner, *losers = sorted(claims[service], key=seniority)
         chosen[service] = winner.spec
+        findings += _wrong(winner, service, source)
         findings += [_second(loser, service, winner) for loser in losers]
     return chosen, tuple(findings)
+
+
+def _wrong(
+    setting: UpstreamTrafficSetting, service: str, source: PolicySource
+) -> Iterator[Finding]:
+    """What of the setting clients cannot keep."""
+    for field, reason in wrong_calls(setting.spec):
+        yield finding_of(setting, field, reason, "E3002")
+    mirror = setting.spec.mirror
+    if mirror is None:
+        return
+    copy = f"{setting.namespace}/{mirror.service}"
+    ports = {view.service.port for view in source.services.by_parent[service]}
+    served = {view.service.port for view in source.services.by_parent.get(copy, ())}
+    if copy == service:
+        reason = "is the host itself, so nothing is copied: name another Service"
+        yield finding_of(setting, "spec.mirror.service", reason, "E3002")
+    elif copy not in source.services.by_parent:
+        reason = f"{mirror.service!r} is not a Service of the mesh in this namespace: create it"
+        yield finding_of(setting, "spec.mirror.service", reason, "E3003")
+    elif not ports & served:
+        reason = f"{mirror.service!r} has none of the host's ports, so it gets no copies"
+        yield finding_of(setting, "spec.mirror.service", reason, "E3003")
 
 
 def _foreign(setting: UpstreamTrafficSetting, source: PolicySource) -> Iterator[Finding]:

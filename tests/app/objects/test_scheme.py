@@ -52,10 +52,10 @@ WHOLE = "must be a whole number such as 90, not "
             split(None), "spec.backends[0].weight", "is required: add it", id="weight-is-null"
         ),
         pytest.param(
-            split(matches=[{"kind": "HTTPRouteGroup", "name": "g"}]),
-            "spec.matches",
-            "is not supported: remove it to split all requests",
-            id="split-with-matches",
+            split(matches=[{"kind": "TCPRoute", "name": "g"}]),
+            "spec.matches[0].kind",
+            "must be one of 'HTTPRouteGroup', not 'TCPRoute'",
+            id="split-with-matches-of-another-kind",
         ),
         pytest.param(
             split(backends="v1"), "spec.backends", "must be a list, not 'v1'", id="list-is-text"

@@ -54,7 +54,6 @@ NOT_YET = "is read, but this release does not enforce it yet"
                 "spec.traffic.inboundExternalAuthorization": NOT_YET,
                 "spec.observability.tracing": NOT_YET,
                 "spec.certificate.ingressGateway": NOT_YET,
-                "spec.featureFlags.enableEnvoyActiveHealthChecks": NOT_YET,
                 "spec.featureFlags.enableMeshRootCertificate": NOT_YET,
             },
             id="not-enforced",
