@@ -16,6 +16,17 @@ from xds.policy.http import ANY_REQUEST, HeaderMatch, HttpMatch
 from xds.policy.identity import Issuers, ServiceIdentity, SubjectName
 from xds.policy.proxy import ProxyPolicy, SecretTable, TlsParameters
 from xds.policy.service import Endpoint, MeshService, Protocol, Workload
+from xds.policy.settings import (
+    Balancing,
+    ClusterSettings,
+    Connections,
+    HashKey,
+    Mirror,
+    OutlierDetection,
+    RetryPolicy,
+    RoutePolicy,
+    Timeouts,
+)
 from xds.policy.traffic import (
     DeniedPort,
     Inbound,
@@ -305,12 +316,71 @@ def split_http() -> Case:
     return _case(policy(BUYER, outbound=out), bookstore__store_v1=())
 
 
+def called_with_settings() -> Case:
+    """Bounds, ejection, hashing, times, retries and copies; a canary; a TCP service, checked."""
+    root, canary = service("bookstore/bookstore", 14001), service("bookstore/canary", 14001)
+    redis = service("bookwarehouse/redis", 6379, Protocol.TCP)
+    settings = ClusterSettings(
+        connections=Connections(
+            connect_timeout_seconds=0.25,
+            max_connections=1,
+            max_pending_requests=2,
+            max_requests=3,
+            max_retries=4,
+            max_requests_per_connection=5,
+        ),
+        outliers=OutlierDetection(
+            consecutive_errors=3,
+            interval_seconds=1,
+            base_ejection_seconds=30,
+            max_ejection_percent=50,
+        ),
+        balancing=Balancing.RING_HASH,
+        health_check=True,
+    )
+    retry = RetryPolicy(
+        retry_on="5xx", num_retries=3, per_try_seconds=1, base_interval_seconds=0.05
+    )
+    route = RoutePolicy(
+        timeouts=Timeouts(request_seconds=15, idle_seconds=60),
+        retry=retry,
+        hash_keys=(
+            HashKey(header="x-user"),
+            HashKey(cookie="session", cookie_ttl_seconds=60),
+            HashKey(source_address=True),
+        ),
+        mirror=Mirror(service=canary, percent=12.5),
+    )
+    tests = HttpMatch(methods=("GET", "PUT"), headers=(HeaderMatch(name="x-test", pattern="yes"),))
+    spread = replace(
+        rule(root, (canary, 100)),
+        matches=(HttpMatch(path="/beta/.*"), tests),
+        others=rule(root).upstreams,
+    )
+    checked = ClusterSettings(health_check=True)
+    out = replace(
+        NOTHING_OUT,
+        upstreams=(
+            replace(upstream(root, STORE), settings=settings),
+            upstream(canary, STORE),
+            replace(upstream(redis, WAREHOUSE), settings=checked),
+        ),
+        http=(_port(14001, "10.2.0.1", replace(outbound_host(spread), policy=route)),),
+        tcp=(OutboundTcp(rule=rule(redis), addresses=("10.2.0.5",)),),
+    )
+    return _case(policy(BUYER, outbound=out))
+
+
 def split_server() -> Case:
     """A server of a backend: a host and a local cluster for the root, no chain for it."""
     root, v1 = service("bookstore/bookstore", 14001), service("bookstore/store-v1", 14001)
     allowed = InboundRule(match=HttpMatch(path="/buy.*"), principals=peers(BUYER))
+    host = replace(
+        inbound_host(v1, allowed),
+        timeouts=(("/buy.*", Timeouts(request_seconds=2, idle_seconds=1)),),
+    )
     served = Inbound(
-        http=(inbound_port(inbound_host(root, allowed), inbound_host(v1, allowed), chains=(v1,)),),
+        http=(inbound_port(inbound_host(root, allowed), host, chains=(v1,)),),
         tcp=(),
     )
     return _case(policy(STORE, inbound=served))
@@ -391,6 +461,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "tcp-smi": tcp_smi,
     "tcp-server-first": tcp_server_first,
     "split-http": split_http,
+    "called-with-settings": called_with_settings,
     "split-server": split_server,
     "split-tcp": split_tcp,
     "passthrough-denied": passthrough_denied,

@@ -46,7 +46,6 @@ class InboundHttpSpec:
 
     target: int
     normalize_paths: bool
-    health_checked: bool = False
 
 
 def outbound_hcm(spec: OutboundHttpSpec) -> Filter:
@@ -68,8 +67,7 @@ def inbound_hcm(spec: InboundHttpSpec) -> Filter:
         hcm.normalize_path.value = True
         hcm.merge_slashes = True
         hcm.path_with_escaped_slashes_action = _Hcm.UNESCAPE_AND_FORWARD
-    if spec.health_checked:
-        hcm.http_filters.append(_health_check())
+    hcm.http_filters.append(_health_check())
     hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
     hcm.http_filters.append(_router())
     return _filter(hcm)
@@ -108,7 +106,10 @@ def _cidr(prefix: str, length: int) -> CidrRange:
 
 
 def _health_check() -> HttpFilter:
-    """Answers sidecars that ask for this one: first of all, whatever is allowed or limited."""
+    """Answers sidecars that ask for this one: first of all, whatever is allowed or limited.
+
+    It is always there: clients may begin to ask before a change of this listener arrives.
+    """
     config = HealthCheckFilter(
         headers=[
             HeaderMatcher(name=":path", string_match=StringMatcher(exact=names.HEALTH_PATH)),

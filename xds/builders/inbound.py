@@ -61,7 +61,6 @@ def _http_spec(port: InboundHttpPort) -> hcm.InboundHttpSpec:
     return hcm.InboundHttpSpec(
         target=port.target,
         normalize_paths=port.normalize_paths,
-        health_checked=port.health_checked,
     )
 
 

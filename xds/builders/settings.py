@@ -32,6 +32,8 @@ from xds.protos import (
 from xds.protos import OutlierDetection as OutlierMessage
 
 _CONNECT_SECONDS = 5
+_SHORTEST_SECONDS = 0.001
+"""Envoy refuses 0, and less than a millisecond is 0 to some of its timers."""
 _UNLIMITED = 4294967295
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _BALANCING = {
@@ -51,7 +53,7 @@ def new_cluster(
 ) -> Cluster:
     """A cluster with all that its settings say, but the check of its health; HTTP as it came."""
     connections = settings.connections
-    connect = connections.connect_timeout_seconds or _CONNECT_SECONDS
+    connect = max(connections.connect_timeout_seconds or _CONNECT_SECONDS, _SHORTEST_SECONDS)
     cluster = Cluster(name=name, type=discovery, connect_timeout=duration(connect))
     cluster.lb_policy = _BALANCING[settings.balancing]
     cluster.circuit_breakers.thresholds.extend(
@@ -115,9 +117,9 @@ def _most(bound: int | None) -> UInt32Value:
 def _outliers(rule: OutlierDetection) -> OutlierMessage:
     return OutlierMessage(
         consecutive_5xx=UInt32Value(value=rule.consecutive_errors),
-        interval=duration(rule.interval_seconds),
-        base_ejection_time=duration(rule.base_ejection_seconds),
-        max_ejection_percent=UInt32Value(value=rule.max_ejection_percent),
+        interval=duration(max(rule.interval_seconds, _SHORTEST_SECONDS)),
+        base_ejection_time=duration(max(rule.base_ejection_seconds, _SHORTEST_SECONDS)),
+        max_ejection_percent=UInt32Value(value=min(rule.max_ejection_percent, 100)),
         # Envoy compares endpoints with one another by default; nobody has asked for that here.
         enforcing_success_rate=UInt32Value(value=0),
     )

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from xds.builders import names, tls
+from xds.policy.http import HttpMatch
 from xds.policy.proxy import TlsParameters
 from xds.policy.traffic import (
     DeniedPort,
@@ -131,6 +132,17 @@ class _Check:
         self.drop(unit, f"port {port} is not between 1 and {_MAX_PORT}")
         return False
 
+    def match(self, unit: str, match: HttpMatch) -> bool:
+        """False, and told, where Envoy would refuse the match."""
+        headers = [text for header in match.headers for text in (header.name, header.pattern)]
+        if not all([match.path, *headers]):
+            self.drop(unit, "a rule with an empty path, header name or pattern grants nothing")
+        elif any(_CONTROL & set(header.name) for header in match.headers):
+            self.drop(unit, "a rule with a control character in a header name grants nothing")
+        else:
+            return True
+        return False
+
     def hosts(self, unit: str, hosts: Iterable[Host]) -> tuple[Host, ...]:
         """The hosts, each without domains that an earlier one has; Envoy ignores case."""
         taken: set[str] = set()
@@ -185,7 +197,12 @@ class _OutboundCheck(_Check):
         return replace(denied, addresses=addresses) if addresses else None
 
     def _host(self, host: OutboundHost) -> OutboundHost | None:
-        rule = self._rule(f"host {host.rule.service.full_name}", host.rule)
+        unit = f"host {host.rule.service.full_name}"
+        rule = self._rule(unit, host.rule)
+        mirror = host.policy.mirror
+        if mirror is not None and names.upstream_cluster(mirror.service) not in self._clusters:
+            self.drop(unit, f"cluster {names.upstream_cluster(mirror.service)} does not exist")
+            host = replace(host, policy=replace(host.policy, mirror=None))
         return None if rule is None else replace(host, rule=rule)
 
     def _chain(self, unit: str, port: int) -> bool:
@@ -213,8 +230,19 @@ class _OutboundCheck(_Check):
         return tuple(kept)
 
     def _rule(self, unit: str, rule: SplitRule) -> SplitRule | None:
+        upstreams, others = self._shares(unit, rule.upstreams), self._shares(unit, rule.others)
+        matches = tuple(match for match in rule.matches if self.match(unit, match))
+        if upstreams and (matches or not rule.matches):
+            return replace(rule, upstreams=upstreams, matches=matches, others=others)
+        self.drop(unit, "no upstream is left")
+        # Requests that were to be spread are not: they go where all others do.
+        return replace(rule, upstreams=others, matches=(), others=()) if others else None
+
+    def _shares(
+        self, unit: str, upstreams: Iterable[WeightedUpstream]
+    ) -> tuple[WeightedUpstream, ...]:
         kept = []
-        for upstream in rule.upstreams:
+        for upstream in upstreams:
             cluster = names.upstream_cluster(upstream.service)
             if upstream.weight <= 0:
                 self.drop(unit, f"weight {upstream.weight} of {cluster} is not positive")
@@ -222,10 +250,7 @@ class _OutboundCheck(_Check):
                 self.drop(unit, f"cluster {cluster} does not exist")
             else:
                 kept.append(upstream)
-        if not kept:
-            self.drop(unit, "no upstream is left")
-            return None
-        return replace(rule, upstreams=self._scaled(unit, kept))
+        return self._scaled(unit, kept)
 
     def _scaled(
         self, unit: str, upstreams: Sequence[WeightedUpstream]
@@ -286,16 +311,10 @@ class _InboundCheck(_Check):
 
     def _rule(self, host: InboundHost, rule: InboundRule) -> bool:
         unit = f"host {host.service.full_name}"
-        headers = [text for header in rule.match.headers for text in (header.name, header.pattern)]
         if rule.principals == ():
             self.drop(unit, "a rule without principals grants nothing")
-        elif not all([rule.match.path, *headers]):
-            self.drop(unit, "a rule with an empty path, header name or pattern grants nothing")
-        elif any(_CONTROL & set(header.name) for header in rule.match.headers):
-            self.drop(unit, "a rule with a control character in a header name grants nothing")
-        else:
-            return True
-        return False
+            return False
+        return self.match(unit, rule.match)
 
     def _permission(self, unit: str, permission: TcpPermission) -> TcpPermission | None:
         if permission.principals:

@@ -145,8 +145,6 @@ class InboundHttpPort:
     hosts: tuple[InboundHost, ...]
     normalize_paths: bool
     """True when a rule names a path: ``//``, ``..``, escaped slashes are resolved first (4.3)."""
-    health_checked: bool = False
-    """True when clients check whether this sidecar is there: it answers them by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,7 +77,6 @@ def _http_port(
             for host in _hosts([*served, *_roots(snapshot, served)], rules, suffix)
         ),
         normalize_paths=any(rule.match.path != ANY_PATH for rule in rules),
-        health_checked=snapshot.config.feature_flags.enable_envoy_active_health_checks,
     )
 
 
