@@ -13,6 +13,7 @@ from app.objects.upstream import HttpDescriptor, HttpLocalLimit, UpstreamTraffic
 from app.validate.conflicts import claims_of
 from app.validate.context import Context
 from app.validate.verdict import Remark, refuse, warn
+from xds.policy.http import ANY_PATH
 
 _KNOWN_STATUS = frozenset(
     {0, *range(400, 418), 421, 422, 423, 424, 426, 428, 429, 431, *range(500, 509), 510, 511}
@@ -105,7 +106,8 @@ def _routes(new: UpstreamTrafficSetting, context: Context) -> Iterator[Remark]:
     if not context.knows(new.namespace):
         return
     groups = context.objects.all(HTTPRouteGroup, new.namespace)
-    paths = {match.path_regex for group in groups for match in group.spec.matches}
+    paths = {match.path_regex or ANY_PATH for group in groups for match in group.spec.matches}
+    paths.add(ANY_PATH)  # the one route of permissive mode
     for index, route in enumerate(new.spec.http_routes):
         if route.path not in paths:
             reason = f"{shown(route.path)} is the pathRegex of no HTTPRouteGroup here: repeat one"

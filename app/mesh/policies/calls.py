@@ -139,7 +139,7 @@ def _hash_key(source: HashSource) -> HashKey:
         return HashKey(header=source.header.lower())
     if source.cookie is not None:
         ttl = source.cookie.ttl
-        lives = None if ttl is None else max(ttl.total_seconds(), 0.0)
+        lives = None if ttl is None else ttl.total_seconds()
         return HashKey(cookie=source.cookie.name, cookie_ttl_seconds=lives)
     return HashKey(source_address=True)
 

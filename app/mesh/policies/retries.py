@@ -103,8 +103,6 @@ def _policy(rules: RetryRules) -> RetryPolicy:
     return RetryPolicy(
         retry_on=rules.retry_on,
         num_retries=1 if rules.num_retries is None else rules.num_retries,
-        per_try_seconds=per_try.total_seconds()
-        if per_try and per_try.total_seconds() > 0
-        else None,
-        base_interval_seconds=base.total_seconds() if base and base.total_seconds() > 0 else None,
+        per_try_seconds=per_try.total_seconds() if per_try else None,
+        base_interval_seconds=base.total_seconds() if base else None,
     )

@@ -51,17 +51,22 @@ def _wrong(
     if mirror is None:
         return
     copy = f"{setting.namespace}/{mirror.service}"
-    ports = {view.service.port for view in source.services.by_parent[service]}
-    served = {view.service.port for view in source.services.by_parent.get(copy, ())}
+    of_host, of_copy = _ports(source, service), _ports(source, copy)
     if copy == service:
         reason = "is the host itself, so nothing is copied: name another Service"
         yield finding_of(setting, "spec.mirror.service", reason, "E3002")
     elif copy not in source.services.by_parent:
         reason = f"{mirror.service!r} is not a Service of the mesh in this namespace: create it"
         yield finding_of(setting, "spec.mirror.service", reason, "E3003")
-    elif not ports & served:
+    elif not of_host & of_copy:
         reason = f"{mirror.service!r} has none of the host's ports, so it gets no copies"
         yield finding_of(setting, "spec.mirror.service", reason, "E3003")
+
+
+def _ports(source: PolicySource, service: str) -> set[object]:
+    """Numbers and names of the Service's ports."""
+    views = source.services.by_parent.get(service, ())
+    return {port for view in views for port in (view.service.port, view.port_name) if port}
 
 
 def _foreign(setting: UpstreamTrafficSetting, source: PolicySource) -> Iterator[Finding]:

@@ -44,6 +44,16 @@ def header(regex: str) -> list[dict[str, Any]]:
         pytest.param(setting(connectionSettings={"http": {"maxRequests": 1}}), id="http"),
         pytest.param(
             setting(
+                timeouts={"request": "1s", "idle": "1m"},
+                outlierDetection={"consecutiveErrors": 1, "maxEjectionPercent": 0},
+                loadBalancer={"policy": "Maglev", "hashOn": [{"header": "x-user"}]},
+                mirror={"service": "web", "percentage": 0.1},
+                httpRoutes=[{"path": ".*", "timeouts": {"request": "1s"}}],
+            ),
+            id="calls",
+        ),
+        pytest.param(
+            setting(
                 rateLimit={
                     "local": {"tcp": {"connections": 1, "unit": "hour"}, "http": local(0)},
                     "global": {
@@ -119,6 +129,31 @@ CODE = "is not a status code that Envoy can answer: write one such as 429"
             id="tcp-without-unit",
         ),
         pytest.param(
+            setting(outlierDetection={"consecutiveErrors": 0}),
+            "spec.outlierDetection.consecutiveErrors",
+            "must be at least 1, not 0",
+            id="ejection-of-everybody",
+        ),
+        pytest.param(
+            setting(loadBalancer={"policy": "Fastest"}),
+            "spec.loadBalancer.policy",
+            "must be one of 'RoundRobin', 'LeastRequest', 'Random', 'RingHash' or 'Maglev', "
+            "not 'Fastest'",
+            id="unknown-balancing",
+        ),
+        pytest.param(
+            setting(loadBalancer={"hashOn": [{"header": "a", "sourceIP": True}]}),
+            "spec.loadBalancer.hashOn[0]",
+            "must have exactly one of header, cookie, sourceIP, not header and sourceIP",
+            id="two-keys-in-one",
+        ),
+        pytest.param(
+            setting(mirror={"service": "web", "percentage": 101}),
+            "spec.mirror.percentage",
+            "must be at most 100.0, not 101",
+            id="more-than-all",
+        ),
+        pytest.param(
             setting(rateLimit={"local": {"tcp": {"unit": "hour"}}}),
             "spec.rateLimit.local.tcp.connections",
             "is required: add it",
@@ -164,6 +199,12 @@ def test_status_that_envoy_knows_is_taken(status: int) -> None:
             "spec.connectionSettings.tcp.connectTimeout",
             "is no time at all: leave it out for 5s, or write a longer one",
             id="no-time",
+        ),
+        pytest.param(
+            setting(mirror={"service": "gone"}),
+            "spec.mirror.service",
+            "there is no Service 'shop/gone' in the mesh: create it",
+            id="mirror-is-missing",
         ),
         pytest.param(
             setting(httpRoutes=[{"path": "/a"}]),

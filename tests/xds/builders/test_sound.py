@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import xds_cases
@@ -10,7 +11,8 @@ import xds_cases
 from xds.builders.sound import Fault, repair_inbound, repair_outbound, repair_tls
 from xds.policy.http import HeaderMatch, HttpMatch
 from xds.policy.proxy import TlsParameters
-from xds.policy.service import Protocol
+from xds.policy.service import MeshService, Protocol
+from xds.policy.settings import Mirror, RoutePolicy
 from xds.policy.traffic import (
     DeniedPort,
     Inbound,
@@ -54,6 +56,23 @@ def weighted(*weights: int) -> OutboundHost:
 
 def with_host(*hosts: OutboundHost) -> Outbound:
     return replace(BASE, http=(replace(PORT, hosts=hosts),))
+
+
+DB_WEB = xds_cases.service("shop/db", 80)
+BETA = HttpMatch(path="/beta")
+BAD_MATCH = "a rule with an empty path, header name or pattern grants nothing"
+
+
+def canary(**fields: Any) -> OutboundHost:
+    """Requests that fit go to the other service."""
+    spread = replace(
+        xds_cases.rule(WEB, (OTHER, 100)), matches=(BETA,), others=xds_cases.rule(WEB).upstreams
+    )
+    return replace(WEB_HOST, rule=replace(spread, **fields))
+
+
+def copied_to(service: MeshService) -> RoutePolicy:
+    return RoutePolicy(mirror=Mirror(service=service, percent=100))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +151,30 @@ def with_host(*hosts: OutboundHost) -> Outbound:
             with_host(replace(WEB_HOST, rule=xds_cases.rule(WEB, (WEB, 5)))),
             [("host shop/web", "weight 0 of shop/other|80 is not positive")],
             id="zero-weight",
+        ),
+        pytest.param(
+            with_host(replace(WEB_HOST, policy=copied_to(DB_WEB))),
+            with_host(WEB_HOST),
+            [("host shop/web", "cluster shop/db|80 does not exist")],
+            id="copies-to-a-missing-cluster",
+        ),
+        pytest.param(
+            with_host(canary(matches=(HttpMatch(path=""), BETA))),
+            with_host(canary()),
+            [("host shop/web", BAD_MATCH)],
+            id="match-without-path",
+        ),
+        pytest.param(
+            with_host(canary(matches=(HttpMatch(path=""),))),
+            with_host(WEB_HOST),
+            [("host shop/web", BAD_MATCH), ("host shop/web", "no upstream is left")],
+            id="no-match-is-left",
+        ),
+        pytest.param(
+            with_host(canary(others=xds_cases.rule(DB_WEB).upstreams)),
+            with_host(canary(others=())),
+            [("host shop/web", "cluster shop/db|80 does not exist")],
+            id="others-lead-nowhere",
         ),
         pytest.param(
             replace(BASE, upstreams=UPSTREAMS[:1], http=(PORT,), tcp=(TCP,)),
