@@ -25,10 +25,8 @@ UNPROVEN: dict[str, tuple[str, ...]] = {
         "spec.featureFlags",
     ),
     "MeshRootCertificate": ("",),
-    "Retry": ("",),
     "Telemetry": ("",),
-    "TrafficSplit": ("spec.matches",),
-    "UpstreamTrafficSetting": ("",),
+    "UpstreamTrafficSetting": ("spec.rateLimit", "spec.httpRoutes[].rateLimit", "status"),
 }
 """Fields that may say ``not yet``, by how they begin. Take them out; add none."""
 ROW = re.compile(r"^\| `([^`]+)` \| (.+) \| (?:`(.+)`|not yet) \|$", re.MULTILINE)

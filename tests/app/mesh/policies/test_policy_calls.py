@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import factory
@@ -70,6 +71,11 @@ def http(**fields: Any) -> UpstreamTrafficSettingSpec:
         ),
         pytest.param(http(maxRequestsPerConnection=0), PLAIN_CLUSTER, id="0-is-no-bound"),
         pytest.param(spec(outlierDetection={}), ClusterSettings(outliers=USUAL), id="ejection"),
+        pytest.param(
+            spec(outlierDetection={"maxEjectionPercent": 0}),
+            ClusterSettings(outliers=replace(USUAL, max_ejection_percent=0)),
+            id="ejection-of-nobody",
+        ),
         pytest.param(
             spec(outlierDetection={"interval": "0s", "baseEjectionTime": "1ns"}),
             ClusterSettings(outliers=USUAL),
