@@ -13,6 +13,8 @@ from typing import Any as Untyped
 from envoy.config.accesslog.v3.accesslog_pb2 import (
     AccessLog,
     AccessLogFilter,
+    AndFilter,
+    NotHealthCheckFilter,
     ResponseFlagFilter,
     RuntimeFilter,
 )
@@ -173,6 +175,7 @@ __all__ = [
     "Address",
     "Admin",
     "AggregatedConfigSource",
+    "AndFilter",
     "Any",
     "ApiConfigSource",
     "ApiVersion",
@@ -237,6 +240,7 @@ __all__ = [
     "MtlsAuthenticated",
     "NetworkRbac",
     "Node",
+    "NotHealthCheckFilter",
     "OriginalDst",
     "OutlierDetection",
     "OverloadManager",

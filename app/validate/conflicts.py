@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, islice
 
+from app.mesh.hosts import own_service
 from app.mesh.rules import root_name
 from app.mesh.snapshot import MeshSnapshot
 from app.objects.meta import KubeObject, ObjectKey, ObjectKind
@@ -51,13 +52,20 @@ def claims_of(found: KubeObject, dns_suffix: str) -> frozenset[str]:
         case IngressBackend():
             return frozenset(f"{one.name}:{one.port.number}" for one in found.spec.backends)
         case UpstreamTrafficSetting():
-            return frozenset({found.spec.host.lower()})
+            return frozenset({_full_host(found, dns_suffix)})
         case TrafficSplit():
             root = root_name(found, dns_suffix)
             return frozenset({f"root {root}"} if root else ())
         case Telemetry():
             return frozenset(() if found.spec.selector else {"all Pods of the namespace"})
     return frozenset()
+
+
+def _full_host(found: UpstreamTrafficSetting, dns_suffix: str) -> str:
+    """The host in lower case; a Service of the namespace by its full name, however written."""
+    suffix = dns_suffix or "cluster.local"
+    name = own_service(found.spec.host, found.namespace, suffix)
+    return f"{name}.{found.namespace}.svc.{suffix}" if name else found.spec.host.lower()
 
 
 def _conflicts(snapshot: MeshSnapshot, namespace: str | None) -> Iterator[Conflict]:

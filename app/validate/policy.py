@@ -40,6 +40,14 @@ _EGRESS_PROTOCOLS = frozenset({"http", "https", "tcp", "tcp-server-first"})
 _NAMED_ONLY = frozenset({"http", "https"})
 _SOURCE_KINDS = ("Service", "AuthenticatedPrincipal", "IPRange")
 
+_RETRY_ON = frozenset((
+    "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "refused-stream",
+    "envoy-ratelimited", "retriable-4xx", "retriable-status-codes", "retriable-headers",
+    "http3-post-connect-failure", "cancelled", "deadline-exceeded", "internal",
+    "resource-exhausted", "unavailable",
+))  # fmt: skip
+"""Conditions of Envoy's router, those of gRPC last."""
+
 
 # Egress
 
@@ -249,6 +257,12 @@ def retry(new: Retry, _: Retry | None, context: Context) -> Iterator[Remark]:
     if source.namespace != new.namespace:
         reason = f"must be {new.namespace!r}, that of the Retry, not {source.namespace!r}"
         yield warn("spec.source.namespace", f"{reason}: the object is ignored")
+    words = {word.strip() for word in new.spec.retry_policy.retry_on.split(",")} - {""}
+    if not words:
+        yield warn("spec.retryPolicy.retryOn", "is empty, so nothing is tried again: write 5xx")
+    for word in sorted(words - _RETRY_ON):
+        reason = f"{word!r} is not a condition that Envoy knows, so it means nothing: correct it"
+        yield warn("spec.retryPolicy.retryOn", reason)
     for index, to in enumerate(new.spec.destinations):
         field = f"spec.destinations[{index}]"
         if to.kind != "Service":

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from xds.builders import names, telemetry, tls
 from xds.policy.service import Workload
 from xds.protos import (
+    AccessLog,
+    AccessLogFilter,
+    AndFilter,
     CidrRange,
     Filter,
     HeaderMatcher,
@@ -19,6 +22,7 @@ from xds.protos import (
     HttpFilter,
     HttpRbac,
     Message,
+    NotHealthCheckFilter,
     Rds,
     RouteConfiguration,
     Router,
@@ -68,6 +72,8 @@ def inbound_hcm(spec: InboundHttpSpec) -> Filter:
         hcm.merge_slashes = True
         hcm.path_with_escaped_slashes_action = _Hcm.UNESCAPE_AND_FORWARD
     hcm.http_filters.append(_health_check())
+    for log in hcm.access_log:
+        _leave_out_checks(log)
     hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
     hcm.http_filters.append(_router())
     return _filter(hcm)
@@ -118,6 +124,16 @@ def _health_check() -> HttpFilter:
     )
     config.pass_through_mode.value = False
     return _http_filter("envoy.filters.http.health_check", config)
+
+
+def _leave_out_checks(log: AccessLog) -> None:
+    """The log has no line of what the health check answered: every client asks, all the time."""
+    checks = AccessLogFilter(not_health_check_filter=NotHealthCheckFilter())
+    if log.HasField("filter"):
+        both = AndFilter(filters=[checks, log.filter])
+        log.filter.CopyFrom(AccessLogFilter(and_filter=both))
+    else:
+        log.filter.CopyFrom(checks)
 
 
 def _router() -> HttpFilter:

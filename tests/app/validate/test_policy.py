@@ -295,6 +295,18 @@ def test_second_object_for_a_backend_is_refused_by_the_names_of_both() -> None:
             id="retry-destination-kind",
         ),
         pytest.param(
+            factory.retry("shop/r", to={"name": "web"}, retryOn="5xx, 4xx"),
+            "spec.retryPolicy.retryOn",
+            "'4xx' is not a condition that Envoy knows, so it means nothing: correct it",
+            id="retry-on-nonsense",
+        ),
+        pytest.param(
+            factory.retry("shop/r", to={"name": "web"}, retryOn=" "),
+            "spec.retryPolicy.retryOn",
+            "is empty, so nothing is tried again: write 5xx",
+            id="retry-on-nothing",
+        ),
+        pytest.param(
             factory.retry("shop/r", to={"name": "gone"}),
             "spec.destinations[0].name",
             "there is no Service 'shop/gone' in the mesh: create it",

@@ -256,5 +256,6 @@ def test_second_setting_of_a_host_is_refused_by_the_names_of_both() -> None:
         "spec.host": "'WEB.shop.svc.cluster.local' is the host of UpstreamTrafficSetting shop/a "
         "already, so shop/u conflicts with it: keep one"
     }
+    assert list(reasons(setting(host="web.shop"), *WORLD, first)) == ["spec.host"]
     assert reasons(setting(host="other.out"), *WORLD, first) == {}
     assert reasons(first, *WORLD, first) == {}

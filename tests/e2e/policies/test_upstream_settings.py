@@ -169,13 +169,28 @@ def test_connection_settings_are_those_of_the_cluster(mesh: PolicyMesh) -> None:
 
 
 def test_endpoint_that_fails_is_left_alone(mesh: PolicyMesh) -> None:
-    rule = {"consecutiveErrors": 3, "interval": "1s", "baseEjectionTime": "60s"}
+    rule = {
+        "consecutiveErrors": 3,
+        "interval": "1s",
+        "baseEjectionTime": "60s",
+        "maxEjectionPercent": 50,
+    }
     assert versions(mesh, "web.shop") == {"v1", "v2"}
     with mesh.apply(setting("web", outlierDetection=rule)):
         mesh.wait(lambda: "outlier_detection" in cluster(mesh, "web"))
         mesh.wait(lambda: Counter(many(mesh, "web.shop", "/?fail=v1"))[503, "v1", None] == 0)
         assert versions(mesh, "web.shop") == {"v2"}
     mesh.wait(lambda: versions(mesh, "web.shop") == {"v1", "v2"})
+
+
+def test_endpoints_are_used_again_where_none_is_left(mesh: PolicyMesh) -> None:
+    rule = {"consecutiveErrors": 1, "interval": "1s", "baseEjectionTime": "60s"}
+    ejected = "cluster.shop/web-v1|8080.outlier_detection.ejections_active"
+    with mesh.apply(setting("web-v1", outlierDetection=rule)):
+        mesh.wait(lambda: "outlier_detection" in cluster(mesh, "web-v1"))
+        assert mesh.ask("buyer", "web-v1.shop", "/?fail=v1").status == 503
+        mesh.wait(lambda: counter(mesh, "buyer", ejected) == 1)
+        assert mesh.ask("buyer", "web-v1.shop").status == 200
 
 
 @pytest.mark.parametrize("policy", ["RingHash", "Maglev"])
@@ -272,6 +287,9 @@ def test_sidecars_check_one_another_also_where_nobody_may_call(mesh: PolicyMesh)
         assert mesh.ask("buyer", "web-v1.shop").status == 200
         assert mesh.talk("buyer", "feed.shop", 9000) == "HELLO"
         assert logged(mesh, "web-v1", "/healthz/osm") == 0
+        pod = mesh.pod("web-v1")
+        envoy_log = mesh.osm("standalone", "logs", "-n", "shop", "-c", "envoy", pod.name)
+        assert "/healthz/osm" not in envoy_log
     with (
         mesh.configured(featureFlags=flags, traffic={"enablePermissiveTrafficPolicyMode": False}),
         mesh.apply(SLOW_ONLY),
