@@ -308,11 +308,13 @@ def ingress_backend(
     )
 
 
-def retry(path: str, *, to: Mapping[str, str] | None = None, **rules: Any) -> RawObject:
-    """Requests of the account ``web`` of the object's namespace to one Service are tried again."""
+def retry(
+    path: str, *, to: Mapping[str, str] | None = None, source: str = "web", **rules: Any
+) -> RawObject:
+    """Requests of the account of the object's namespace to one Service are tried again."""
     namespace, _, _ = path.rpartition("/")
     spec = {
-        "source": {"kind": "ServiceAccount", "name": "web", "namespace": namespace},
+        "source": {"kind": "ServiceAccount", "name": source, "namespace": namespace},
         "destinations": [{"kind": "Service", "name": "pay", "namespace": namespace, **(to or {})}],
         "retryPolicy": {"retryOn": "5xx", "perTryTimeout": "1s", "numRetries": 2, **rules},
     }

@@ -14,7 +14,14 @@ from app.mesh.policies.calls import client_timeouts, cluster_settings, hash_keys
 from app.mesh.policies.part import Retried
 from app.mesh.snapshot import MeshSnapshot, ServiceView
 from xds.policy.service import MeshService
-from xds.policy.settings import ClusterSettings, HashKey, Mirror, RetryPolicy, RoutePolicy
+from xds.policy.settings import (
+    PLAIN_ROUTE,
+    ClusterSettings,
+    HashKey,
+    Mirror,
+    RetryPolicy,
+    RoutePolicy,
+)
 from xds.policy.traffic import Outbound, OutboundHost, OutboundHttpPort
 
 
@@ -46,6 +53,8 @@ class Calls:
         ``clusters`` names the service that stands for each one's cluster.
         """
         service = dialled.service
+        if not self._settings:
+            return PLAIN_ROUTE
         backends = (view.service.parent for views, _ in split for view in views)
         return RoutePolicy(
             timeouts=client_timeouts(self._settings.get(service.parent)),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import factory
 import pytest
@@ -224,6 +225,58 @@ def test_policy_change_concerns_those_it_names() -> None:
     desk.connect(BUYER, THIEF, STORE)
     _, differing = desk.change(target("thief", "store"))
     assert differing == {"thief": {"LDS", "RDS", "CDS", "EDS", "SDS"}, "store": {"RDS"}}
+
+
+RETRIES = factory.mesh_config(featureFlags={"enableRetryPolicy": True})
+BOUND = {"connectionSettings": {"http": {"maxRequests": 1}}}
+
+
+def setting(**spec: Any) -> RawObject:
+    return factory.traffic_setting("shop/s", host="store.shop.svc", **spec)
+
+
+@pytest.mark.parametrize(
+    ("changed", "differing"),
+    [
+        pytest.param(setting(**BOUND), {"buyer": {"CDS"}}, id="bounds-of-connections"),
+        pytest.param(setting(timeouts={"request": "1s"}), {"buyer": {"RDS"}}, id="times"),
+        pytest.param(
+            setting(httpRoutes=[{"path": ".*", "timeouts": {"request": "1s"}}]),
+            {"store": {"RDS"}},
+            id="times-of-a-route",
+        ),
+        pytest.param(
+            setting(loadBalancer={"policy": "Maglev", "hashOn": [{"header": "a"}]}),
+            {"buyer": {"CDS", "RDS"}},
+            id="balancing",
+        ),
+        pytest.param(setting(mirror={"service": "other"}), {}, id="copies-to-whom-nobody-may-call"),
+        pytest.param(
+            factory.traffic_setting("shop/s", host="outside.example", **BOUND), {}, id="no-service"
+        ),
+        pytest.param(
+            factory.retry("shop/r", to={"name": "store"}, source="buyer"),
+            {"buyer": {"RDS"}},
+            id="retry",
+        ),
+        pytest.param(
+            factory.retry("shop/r", to={"name": "store"}, source="thief"), {}, id="retry-of-nothing"
+        ),
+    ],
+)
+def test_policy_changes_what_it_speaks_of(
+    changed: RawObject, differing: dict[str, set[str]]
+) -> None:
+    desk = Desk(*MESH, RETRIES)
+    desk.connect(BUYER, THIEF, STORE)
+    assert desk.change(changed)[1] == differing
+
+
+def test_checks_concern_clients_only() -> None:
+    desk = Desk()
+    desk.connect(BUYER, THIEF, STORE)
+    checks = factory.mesh_config(featureFlags={"enableEnvoyActiveHealthChecks": True})
+    assert desk.change(checks)[1] == {"buyer": {"CDS"}, "thief": {"CDS"}}
 
 
 def test_equal_policy_keeps_the_very_same_set() -> None:
