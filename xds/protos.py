@@ -70,6 +70,7 @@ from envoy.config.listener.v3.listener_components_pb2 import (
     FilterChain,
     FilterChainMatch,
     ListenerFilter,
+    ListenerFilterChainMatchPredicate,
 )
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.overload.v3.overload_pb2 import OverloadManager, ResourceMonitor
@@ -101,6 +102,7 @@ from envoy.extensions.filters.http.health_check.v3.health_check_pb2 import (
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC as HttpRbac  # noqa: N811
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBACPerRoute
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
+from envoy.extensions.filters.listener.http_inspector.v3.http_inspector_pb2 import HttpInspector
 from envoy.extensions.filters.listener.original_dst.v3.original_dst_pb2 import OriginalDst
 from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import TlsInspector
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (  # noqa: E501
@@ -114,9 +116,13 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import (
     TcpProxy,
 )
 from envoy.extensions.matching.common_inputs.network.v3.network_inputs_pb2 import (
+    ApplicationProtocolInput,
     DestinationIPInput,
     DestinationPortInput,
+    ServerNameInput,
+    TransportProtocolInput,
 )
+from envoy.extensions.matching.input_matchers.ip.v3.ip_pb2 import Ip as IpMatcher
 from envoy.extensions.rbac.principals.mtls_authenticated.v3.mtls_authenticated_pb2 import (
     Config as MtlsAuthenticated,
 )
@@ -153,6 +159,7 @@ from envoy.type.matcher.v3.path_pb2 import PathMatcher
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from envoy.type.v3.percent_pb2 import FractionalPercent, Percent
+from envoy.type.v3.range_pb2 import Int32Range
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -165,6 +172,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from xds.core.v3.extension_pb2 import TypedExtensionConfig as XdsExtensionConfig
 from xds.resource import Resource, ResourceKind
 from xds.type.matcher.v3.matcher_pb2 import Matcher
+from xds.type.matcher.v3.string_pb2 import StringMatcher as XdsStringMatcher
 
 __all__ = [
     "ON_DOWNSTREAM_TLS_HANDSHAKE",
@@ -179,6 +187,7 @@ __all__ = [
     "Any",
     "ApiConfigSource",
     "ApiVersion",
+    "ApplicationProtocolInput",
     "BoolValue",
     "Bootstrap",
     "CertificateValidationContext",
@@ -224,13 +233,17 @@ __all__ = [
     "HttpConnectionManager",
     "HttpFilter",
     "HttpGrpcAccessLogConfig",
+    "HttpInspector",
     "HttpProtocolOptions",
     "HttpRbac",
+    "Int32Range",
+    "IpMatcher",
     "KeepaliveSettings",
     "LayeredRuntime",
     "LbEndpoint",
     "Listener",
     "ListenerFilter",
+    "ListenerFilterChainMatchPredicate",
     "Locality",
     "LocalityLbEndpoints",
     "Matcher",
@@ -268,6 +281,7 @@ __all__ = [
     "RuntimeUInt32",
     "SdsSecretConfig",
     "Secret",
+    "ServerNameInput",
     "SocketAddress",
     "StatsAccessLog",
     "Status",
@@ -285,6 +299,7 @@ __all__ = [
     "TlsInspector",
     "TlsParametersMessage",
     "TrafficDirection",
+    "TransportProtocolInput",
     "TransportSocket",
     "TypedExtensionConfig",
     "UInt32Value",
@@ -296,6 +311,7 @@ __all__ = [
     "WatchedDirectory",
     "WeightedCluster",
     "XdsExtensionConfig",
+    "XdsStringMatcher",
     "duration",
     "message_of",
     "pack",

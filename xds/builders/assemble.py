@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from xds.builders import clusters, listeners, names, routes, tls
+from xds.builders import clusters, egress, listeners, names, routes, tls
 from xds.builders.inbound import InboundSpec
 from xds.builders.outbound import OutboundSpec, build_matcher, claims
 from xds.builders.sound import Fault, Repaired, repair_inbound, repair_outbound, repair_tls
@@ -110,6 +110,8 @@ def _outbound_layer(cache: BuildCache, outbound: Outbound, dns_suffix: str) -> L
         found.append(cache.get(clusters.build_passthrough_cluster, names.PASSTHROUGH))
     if sound.denied:
         found.append(cache.get(clusters.build_denied_cluster, names.MESH_DENIED))
+    found += [cache.get(egress.build_egress_cluster, one) for one in sound.egress.clusters]
+    found += [cache.get(egress.build_egress_routes, one) for one in sound.egress.http]
     return _layer(cache, found)
 
 
@@ -123,8 +125,9 @@ def _own_layer(cache: BuildCache, policy: ProxyPolicy) -> Layer:
 
 def _outbound_listener(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resource]:
     sound = _sound_outbound(cache, policy.outbound)
-    if sound.http or sound.tcp or sound.denied or sound.passthrough:
-        matcher = cache.get(build_matcher, claims(sound))
+    leaving = sound.egress.http or sound.egress.streams
+    if sound.http or sound.tcp or sound.denied or sound.passthrough or leaving:
+        matcher = cache.get(build_matcher, claims(sound), sound.egress)
         counted_as = policy.workload if policy.request_metrics else None
         spec = OutboundSpec.of(sound, matcher, counted_as)
         yield cache.get(listeners.build_outbound_listener, spec)
@@ -227,6 +230,7 @@ def _check_outbound(cache: BuildCache, outbound: Outbound, called: Layer, routed
     _check(ResourceKind.CDS, map(names.upstream_cluster, services), called)
     ports = (port.port for port in sound.http)
     _check(ResourceKind.RDS, map(names.outbound_routes, ports), routed)
+    _check(ResourceKind.CDS, sound.egress.named_clusters, routed)
 
 
 def _check_inbound(

@@ -52,6 +52,14 @@ class InboundHttpSpec:
     normalize_paths: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressHttpSpec:
+    """What the chain of requests to a port outside depends on."""
+
+    routes: str
+    normalize_paths: bool
+
+
 def outbound_hcm(spec: OutboundHttpSpec) -> Filter:
     """HTTP to the mesh: routed by Host header, logged, counted; nothing is authorised here."""
     hcm = _mesh_hcm(names.outbound_routes(spec.port))
@@ -68,13 +76,20 @@ def inbound_hcm(spec: InboundHttpSpec) -> Filter:
     """
     hcm = _mesh_hcm(names.inbound_routes(spec.target))
     if spec.normalize_paths:
-        hcm.normalize_path.value = True
-        hcm.merge_slashes = True
-        hcm.path_with_escaped_slashes_action = _Hcm.UNESCAPE_AND_FORWARD
+        _normalize_paths(hcm)
     hcm.http_filters.append(_health_check())
     for log in hcm.access_log:
         _leave_out_checks(log)
     hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
+    hcm.http_filters.append(_router())
+    return _filter(hcm)
+
+
+def egress_hcm(spec: EgressHttpSpec) -> Filter:
+    """HTTP to the outside: routed by Host header, logged."""
+    hcm = _mesh_hcm(spec.routes)
+    if spec.normalize_paths:
+        _normalize_paths(hcm)
     hcm.http_filters.append(_router())
     return _filter(hcm)
 
@@ -96,6 +111,12 @@ def _mesh_hcm(routes: str) -> HttpConnectionManager:
     hcm.strip_trailing_host_dot = True
     hcm.server_header_transformation = _Hcm.PASS_THROUGH  # callers see the application's own
     return hcm
+
+
+def _normalize_paths(hcm: HttpConnectionManager) -> None:
+    hcm.normalize_path.value = True
+    hcm.merge_slashes = True
+    hcm.path_with_escaped_slashes_action = _Hcm.UNESCAPE_AND_FORWARD
 
 
 def _hcm(stat_prefix: str) -> HttpConnectionManager:

@@ -7,7 +7,7 @@ would refuse a listener without chains, so assembly leaves it out. Specification
 
 from __future__ import annotations
 
-from xds.builders import hcm, inbound, names, outbound, telemetry
+from xds.builders import egress, hcm, inbound, names, outbound, telemetry
 from xds.builders.inbound import InboundSpec
 from xds.builders.outbound import OutboundSpec
 from xds.protos import (
@@ -40,7 +40,7 @@ _METRICS_PATH = "/stats/prometheus"
 def build_outbound_listener(spec: OutboundSpec) -> Resource:
     """The listener of traffic out; the spec has a chain or passes the rest through."""
     listener = _capture(names.OUTBOUND_LISTENER, _OUTBOUND_PORT, TrafficDirection.OUTBOUND)
-    listener.listener_filters.append(_original_dst())
+    listener.listener_filters.extend([_original_dst(), *egress.inspectors(spec.egress)])
     listener.continue_on_listener_filters_timeout = True
     listener.filter_chains.extend(outbound.chains(spec))
     if spec.passthrough:

@@ -6,6 +6,7 @@ differ between the two ends of a reference. Specification: data-plane 3.1 and 5.
 
 from __future__ import annotations
 
+from xds.policy.egress import EgressProtocol
 from xds.policy.http import HttpMatch
 from xds.policy.service import MeshService
 
@@ -79,6 +80,21 @@ def denied_chain(port: int) -> str:
     return f"outbound-mesh-denied.{port}"
 
 
+def egress_routes(port: int, granted_by: str) -> str:
+    """The route configuration of requests to a port outside; ``granted_by`` with ranges only."""
+    return _of_grant(f"rds-egress.{port}", granted_by)
+
+
+def egress_chain(protocol: EgressProtocol, port: int, granted_by: str = "") -> str:
+    """The filter chain of traffic to a port outside."""
+    return _of_grant(f"egress-{protocol}.{port}", granted_by)
+
+
+def egress_host(name: str) -> str:
+    """The virtual host of a host outside."""
+    return f"egress_virtual-host|{name}"
+
+
 def inbound_host(service: MeshService, dns_suffix: str) -> str:
     """The virtual host of a served service."""
     return f"inbound_virtual-host|{service.fqdn(dns_suffix)}"
@@ -94,3 +110,7 @@ def match_text(match: HttpMatch) -> str:
     methods = ",".join(match.methods) or "*"
     headers = "".join(f" {header.name}={header.pattern!r}" for header in match.headers)
     return f"{methods} {match.path!r}{headers}"
+
+
+def _of_grant(name: str, granted_by: str) -> str:
+    return f"{name}|{granted_by}" if granted_by else name

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xds.builders import hcm, names, telemetry
+from xds.builders import egress, hcm, names, telemetry
+from xds.builders.egress import EgressChains
+from xds.policy.egress import NO_EGRESS, Egress
 from xds.policy.service import Workload
 from xds.policy.traffic import Outbound, SplitRule
 from xds.protos import (
@@ -51,6 +53,7 @@ class OutboundSpec:
     denied: tuple[int, ...]
     matcher: ChainMatcher
     passthrough: bool
+    egress: EgressChains
     counted_as: Workload | None
 
     @classmethod
@@ -64,6 +67,7 @@ class OutboundSpec:
             denied=tuple(denied.port for denied in outbound.denied),
             matcher=matcher,
             passthrough=outbound.passthrough,
+            egress=EgressChains.of(outbound.egress),
             counted_as=counted_as,
         )
 
@@ -78,15 +82,19 @@ def claims(outbound: Outbound) -> tuple[Claim, ...]:
     return tuple(found)
 
 
-def build_matcher(claimed: tuple[Claim, ...]) -> ChainMatcher:
-    """Port, then address, to the name of a chain; anything else is left to the default chain."""
+def build_matcher(claimed: tuple[Claim, ...], outside: Egress = NO_EGRESS) -> ChainMatcher:
+    """Port, then address, to the name of a chain; other addresses of the port may go outside.
+
+    What no egress fits is left to the default chain, and reset where there is none.
+    """
     ports: dict[int, dict[str, Matcher.OnMatch]] = {}
     for port, chain, addresses in claimed:
         action = Matcher.OnMatch(action=_config("chain", StringValue(value=chain)))
         ports.setdefault(port, {}).update(dict.fromkeys(addresses, action))
+    leaving = egress.port_matchers(outside)
     by_port = {
-        str(port): Matcher.OnMatch(matcher=_exact("address", DestinationIPInput(), actions))
-        for port, actions in ports.items()
+        str(port): Matcher.OnMatch(matcher=_port_matcher(ports.get(port, {}), leaving.get(port)))
+        for port in sorted(ports.keys() | leaving.keys())
     }
     if not by_port:
         return ChainMatcher(body=b"")
@@ -99,6 +107,7 @@ def chains(spec: OutboundSpec) -> list[FilterChain]:
     found = [_http_chain(port, spec.counted_as) for port in spec.http]
     found += [_tcp_chain(rule) for rule in spec.tcp]
     found += [_denied_chain(port) for port in spec.denied]
+    found += egress.chains(spec.egress)
     return sorted(found, key=lambda chain: chain.name)
 
 
@@ -106,6 +115,16 @@ def default_chain() -> FilterChain:
     """The chain of all that no other chain claims: to its original destination."""
     proxy = _tcp_proxy(TcpProxy(stat_prefix=_DEFAULT_STAT, cluster=names.PASSTHROUGH))
     return FilterChain(name=names.DEFAULT_CHAIN, filters=[proxy])
+
+
+def _port_matcher(of_mesh: Mapping[str, Matcher.OnMatch], outside: Matcher | None) -> Matcher:
+    if not of_mesh:
+        assert outside is not None  # noqa: S101 a port has one of both
+        return outside
+    tree = _exact("address", DestinationIPInput(), of_mesh)
+    if outside is not None:
+        tree.on_no_match.matcher.CopyFrom(outside)
+    return tree
 
 
 def _exact(name: str, value: Message, matches: Mapping[str, Matcher.OnMatch]) -> Matcher:

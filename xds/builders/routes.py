@@ -40,12 +40,26 @@ def build_inbound_routes(hosts: tuple[InboundHost, ...], target: int, dns_suffix
     return _resource(names.inbound_routes(target), found)
 
 
+def route_matches(match: HttpMatch) -> list[RouteMatch]:
+    """One route match per method; one for all where any method will do."""
+    shared = _path(match.path)
+    shared.headers.extend(rbac.header_matcher(header) for header in match.headers)
+    if not match.methods:
+        return [shared]
+    found = []
+    for method in match.methods:
+        one = RouteMatch(headers=[rbac.method_matcher(method)])
+        one.MergeFrom(shared)
+        found.append(one)
+    return found
+
+
 def _outbound_host(host: OutboundHost, dns_suffix: str) -> VirtualHost:
     rule = host.rule
     found = []
     if rule.matches:
         action = _outbound_action(rule.upstreams, host.policy)
-        spread = (match for one in rule.matches for match in _matches(one))
+        spread = (match for one in rule.matches for match in route_matches(one))
         found = [Route(match=match, route=action) for match in spread]
     rest = rule.others if rule.matches else rule.upstreams
     if rest:
@@ -77,25 +91,13 @@ def _inbound_host(host: InboundHost, dns_suffix: str) -> VirtualHost:
     for rule in host.rules:
         action = RouteAction(cluster=names.local_cluster(host.service))
         apply_timeouts(action, timeouts.get(rule.match.path, NO_TIMEOUTS))
-        virtual.routes.extend(Route(match=match, route=action) for match in _matches(rule.match))
+        virtual.routes.extend(
+            Route(match=match, route=action) for match in route_matches(rule.match)
+        )
     rules = rbac.host_rbac(host.rules)
     if rules is not None:
         virtual.typed_per_filter_config[names.HTTP_RBAC].CopyFrom(pack(rules))
     return virtual
-
-
-def _matches(match: HttpMatch) -> list[RouteMatch]:
-    """One route match per method; one for all where any method will do."""
-    shared = _path(match.path)
-    shared.headers.extend(rbac.header_matcher(header) for header in match.headers)
-    if not match.methods:
-        return [shared]
-    found = []
-    for method in match.methods:
-        one = RouteMatch(headers=[rbac.method_matcher(method)])
-        one.MergeFrom(shared)
-        found.append(one)
-    return found
 
 
 def _path(pattern: str) -> RouteMatch:

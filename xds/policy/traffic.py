@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xds.policy.egress import NO_EGRESS, Egress
 from xds.policy.http import HttpMatch
 from xds.policy.identity import ServiceIdentity, SubjectName
 from xds.policy.service import MeshService
@@ -102,6 +103,8 @@ class Outbound:
     """Mesh-wide egress: what no chain claims goes to its original destination."""
     denied: tuple[DeniedPort, ...]
     """Empty unless ``passthrough``."""
+    egress: Egress = NO_EGRESS
+    """Empty where ``passthrough``: that lets out all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
