@@ -67,7 +67,7 @@ def authorize(
     for port in inbound.http:
         for chain in port.chains:
             if _same_chain(chain.service, service):
-                host = chain.server_name if request is None else _host(request, chain.server_name)
+                host = chain.server_name if request is None else host_of(request, chain.server_name)
                 return _answer(port, host, caller, request)
     for tcp in inbound.tcp:
         if _same_chain(tcp.service, service):
@@ -91,13 +91,13 @@ def _answer(
 ) -> Verdict:
     if request is None:
         return Verdict.ALLOWED
-    path = _resolved(request.path, normalize=port.normalize_paths)
+    path = resolved_path(request.path, normalize=port.normalize_paths)
     if path is None:
         return Verdict.MALFORMED
     virtual_host = _virtual_host(port.hosts, host)
     rules = () if virtual_host is None else virtual_host.rules
-    headers = _values(request.headers, host)
-    fitting = [rule for rule in rules if _fits(rule.match, request.method, path, headers)]
+    headers = header_values(request.headers, host)
+    fitting = [rule for rule in rules if fits_request(rule.match, request.method, path, headers)]
     if not fitting:
         return Verdict.NOT_FOUND
     for rule in fitting:
@@ -106,14 +106,14 @@ def _answer(
     return Verdict.FORBIDDEN
 
 
-def _resolved(path: str, *, normalize: bool) -> str | None:
+def resolved_path(path: str, *, normalize: bool) -> str | None:
     """The path that is compared with rules; None where Envoy refuses the request."""
     if not path.startswith("/") or "#" in path or not _PRINTABLE.issuperset(path):
         return None
     return normalized(path) if normalize else path
 
 
-def _host(request: RequestSeen, default: str) -> str:
+def host_of(request: RequestSeen, default: str) -> str:
     """The Host header without the trailing dot of its name (``strip_trailing_host_dot``)."""
     given = next((v for name, v in request.headers if name in (_AUTHORITY, "host")), default)
     name, dot, rest = given.rpartition(".")
@@ -126,7 +126,7 @@ def _virtual_host(hosts: Iterable[InboundHost], host: str) -> InboundHost | None
     return next((h for h in hosts if any(wanted == d.lower() for d in h.domains)), None)
 
 
-def _values(headers: Iterable[tuple[str, str]], host: str) -> dict[str, list[str]]:
+def header_values(headers: Iterable[tuple[str, str]], host: str) -> dict[str, list[str]]:
     """The values of each header that rules are compared with, one by one."""
     found = {_AUTHORITY: [host]}
     for name, value in headers:
@@ -139,7 +139,10 @@ def _values(headers: Iterable[tuple[str, str]], host: str) -> dict[str, list[str
     return found
 
 
-def _fits(match: HttpMatch, method: str, path: str, headers: Mapping[str, list[str]]) -> bool:
+def fits_request(
+    match: HttpMatch, method: str, path: str, headers: Mapping[str, list[str]]
+) -> bool:
+    """True where the match speaks of the request; path and header values are as Envoy has them."""
     return (
         (not match.methods or method in match.methods)
         and matches(match.path, path)

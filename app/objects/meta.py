@@ -62,6 +62,12 @@ def is_label(value: Any) -> bool:
     return is_name(value) and len(value) <= _MAX_LABEL and "." not in value
 
 
+def is_domain(value: str) -> bool:
+    """True for what may be the name of a host in lower case, or an IPv4 address."""
+    labels = value.split(".")
+    return is_name(value) and all(len(label) <= _MAX_LABEL for label in labels) and all(labels)
+
+
 def _name(value: Any) -> Any:
     """A name that gets into identities and host names; empty where none is given."""
     if value != "" and not is_name(value):

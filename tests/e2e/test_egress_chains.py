@@ -191,9 +191,7 @@ def test_tls_leaves_by_server_name(client: Pod, name: str, answer: bytes) -> Non
         pytest.param(ONE, 9200, b"", id="no-egress-on-the-port"),
     ],
 )
-def test_connection_leaves_by_address(
-    client: Pod, address: str, port: int, answer: bytes
-) -> None:
+def test_connection_leaves_by_address(client: Pod, address: str, port: int, answer: bytes) -> None:
     began = time.monotonic()
     with client.dial(address, port) as connection:
         assert everything(connection) == answer

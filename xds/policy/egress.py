@@ -92,6 +92,11 @@ class Egress:
     """The first that fits wins; HTTPS before TCP."""
 
     @property
+    def ports(self) -> frozenset[int]:
+        """The ports that anything leaves by."""
+        return frozenset([*(http.port for http in self.http), *(s.port for s in self.streams)])
+
+    @property
     def named_clusters(self) -> frozenset[str]:
         """The clusters that a route or a stream names."""
         routes = (route for http in self.http for host in http.hosts for route in host.routes)

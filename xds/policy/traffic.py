@@ -102,7 +102,7 @@ class Outbound:
     passthrough: bool
     """Mesh-wide egress: what no chain claims goes to its original destination."""
     denied: tuple[DeniedPort, ...]
-    """Empty unless ``passthrough``."""
+    """Empty unless ``passthrough``, or on ports of ``egress``."""
     egress: Egress = NO_EGRESS
     """Empty where ``passthrough``: that lets out all of it."""
 

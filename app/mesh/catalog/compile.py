@@ -9,6 +9,7 @@ these parts (data-plane 7.8).
 from __future__ import annotations
 
 from app.mesh.catalog.access import Reach, reach_of
+from app.mesh.catalog.egress import EgressCompiler
 from app.mesh.catalog.inbound import compile_inbound
 from app.mesh.catalog.outbound import OutboundCompiler
 from app.mesh.snapshot import MeshSnapshot
@@ -32,6 +33,7 @@ class Catalog:
         self._snapshot = snapshot
         self._permissive = snapshot.config.traffic.enable_permissive_traffic_policy_mode
         self._outbound = OutboundCompiler(snapshot)
+        self._egress = EgressCompiler(snapshot.policies.egress, self._outbound.addresses)
         self._tls = tls_parameters(snapshot.config)
 
     def serves(self, snapshot: MeshSnapshot) -> bool:
@@ -49,15 +51,17 @@ class Catalog:
     def compile(self, profile: ProxyProfile) -> ProxyPolicy:
         """All that the proxies of the profile may do."""
         snapshot = self._snapshot
+        reach = self._reach(profile.identity)
+        outbound = self._outbound.compile(
+            reach,
+            profile.identity.namespace,
+            snapshot.policies.retries.get(profile.identity, ()),
+        )
         return ProxyPolicy(
             identity=profile.identity,
             workload=profile.workload,
             inbound=compile_inbound(snapshot, profile.identity, profile.services),
-            outbound=self._outbound.compile(
-                self._reach(profile.identity),
-                profile.identity.namespace,
-                snapshot.policies.retries.get(profile.identity, ()),
-            ),
+            outbound=self._egress.add(outbound, reach, profile.identity),
             tls=self._tls,
             scrape=profile.scrape,
             request_metrics=snapshot.config.feature_flags.enable_wasm_stats,

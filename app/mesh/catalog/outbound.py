@@ -8,12 +8,13 @@ one namespace the ``Outbound``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from app.mesh.catalog.access import Reach
 from app.mesh.catalog.calls import Calls, with_retries
+from app.mesh.catalog.denied import MeshAddresses
 from app.mesh.catalog.splits import Share, split_matches, split_shares, weighted_upstreams
 from app.mesh.policies.part import Retried
 from app.mesh.snapshot import MeshSnapshot, Services, ServiceView
@@ -92,7 +93,10 @@ class OutboundCompiler:
         self._destinations = self._all_destinations(snapshot)
         self._order = {found: place for place, found in enumerate(self._destinations)}
         self._dialled_through = _dialled_through(self._destinations)
-        self._addresses_of_port = self._all_addresses()
+        self.addresses = MeshAddresses(
+            ((found.service.port, found.addresses) for found in self._destinations),
+            self._address_rank,
+        )
         self._dialled: dict[Reach, Dialled] = {}
         self._outbound: dict[tuple[Reach, str, Retried], Outbound] = {}
         self._upstreams: dict[tuple[MeshService, tuple[ServiceIdentity, ...] | None], Upstream] = {}
@@ -137,7 +141,9 @@ class OutboundCompiler:
             upstreams=self._upstreams_of(named, reach),
             http=http,
             tcp=tcp,
-            denied=self._denied(claimed) if self._passthrough and reach is not None else (),
+            denied=self.addresses.unclaimed(claimed)
+            if self._passthrough and reach is not None
+            else (),
         )
 
     def _visible(self, reach: Reach) -> Sequence[Destination]:
@@ -215,14 +221,6 @@ class OutboundCompiler:
             )
         return found
 
-    def _denied(self, claimed: Mapping[int, set[str]]) -> tuple[DeniedPort, ...]:
-        """Mesh addresses that no chain of the client claims: never passed through (5.4)."""
-        left = (
-            (port, tuple(a for a in addresses if a not in claimed.get(port, ())))
-            for port, addresses in self._addresses_of_port
-        )
-        return tuple(DeniedPort(port=port, addresses=kept) for port, kept in left if kept)
-
     def _all_destinations(self, snapshot: MeshSnapshot) -> tuple[Destination, ...]:
         """Every Service port that can be dialled, sorted by fully qualified name, then port."""
         groups: dict[tuple[str, int], list[ServiceView]] = {}
@@ -258,16 +256,6 @@ class OutboundCompiler:
                     policy=policy,
                 ),
             ),
-        )
-
-    def _all_addresses(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
-        """Per port, every mesh address, in numeric order; sorted by port."""
-        of_port: dict[int, set[str]] = {}
-        for found in self._destinations:
-            of_port.setdefault(found.service.port, set()).update(found.addresses)
-        return tuple(
-            (port, tuple(sorted(addresses, key=self._address_rank.__getitem__)))
-            for port, addresses in sorted(of_port.items())
         )
 
 

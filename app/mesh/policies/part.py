@@ -10,11 +10,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.objects.upstream import UpstreamTrafficSettingSpec
+from xds.policy.egress import EgressProtocol
+from xds.policy.http import HttpMatch
 from xds.policy.identity import ServiceIdentity
-from xds.policy.settings import RetryPolicy
+from xds.policy.settings import Connections, RetryPolicy
 
 Retried = tuple[tuple[str, RetryPolicy], ...]
 """``<namespace>/<name>`` of Services and when calls to them are tried again; sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressGrant:
+    """One Egress, resolved: its sources may leave the mesh for these hosts, networks and ports."""
+
+    name: str
+    """``<namespace>/<name>`` of the Egress."""
+    sources: frozenset[ServiceIdentity]
+    ports: tuple[tuple[int, EgressProtocol], ...]
+    """Never empty."""
+    hosts: tuple[str, ...]
+    """Lower case; ``*.x`` is any host below x; empty: any."""
+    ranges: tuple[str, ...]
+    """IPv4 networks; empty: any address."""
+    matches: tuple[HttpMatch, ...] | None
+    """Requests that are let out; None: all; empty: none."""
+    connections: Connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +45,8 @@ class Policies:
     """The UpstreamTrafficSetting of each Service that has one, by ``<namespace>/<name>``."""
     retries: Mapping[ServiceIdentity, Retried] = field(default_factory=dict)
     """What each client that has a Retry tries again; empty while the feature flag is off."""
+    egress: tuple[EgressGrant, ...] = ()
+    """The oldest Egress first; empty where all of the mesh may leave."""
 
 
 NO_POLICIES = Policies()

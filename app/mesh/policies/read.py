@@ -9,6 +9,7 @@ namespace (data-plane 4); the loser is a finding.
 from __future__ import annotations
 
 from app.mesh.findings import Finding
+from app.mesh.policies.egress import egress_in_force
 from app.mesh.policies.part import Policies
 from app.mesh.policies.retries import retries_in_force
 from app.mesh.policies.source import PolicySource
@@ -19,4 +20,6 @@ def read_policies(source: PolicySource) -> tuple[Policies, tuple[Finding, ...]]:
     """What is in force, and what is not and why."""
     upstreams, wrong_upstreams = upstreams_in_force(source)
     retries, wrong_retries = retries_in_force(source)
-    return Policies(upstreams=upstreams, retries=retries), (*wrong_upstreams, *wrong_retries)
+    egress, wrong_egress = egress_in_force(source)
+    found = Policies(upstreams=upstreams, retries=retries, egress=egress)
+    return found, (*wrong_upstreams, *wrong_retries, *wrong_egress)
