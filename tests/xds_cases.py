@@ -12,6 +12,15 @@ import xds_certificates
 
 from xds.builders.assemble import assemble
 from xds.cache import BuildCache
+from xds.policy.egress import (
+    Egress,
+    EgressCluster,
+    EgressHost,
+    EgressHttp,
+    EgressProtocol,
+    EgressRoute,
+    EgressStream,
+)
 from xds.policy.http import ANY_REQUEST, HeaderMatch, HttpMatch
 from xds.policy.identity import Issuers, ServiceIdentity, SubjectName
 from xds.policy.proxy import ProxyPolicy, SecretTable, TlsParameters
@@ -421,6 +430,58 @@ def passthrough_only() -> Case:
     return _case(policy(THIEF, outbound=replace(NOTHING_OUT, passthrough=True)))
 
 
+def egress() -> Case:
+    """Requests by host, TLS by server name, connections by network, beside a mesh service."""
+    cluster = EgressCluster(name="api.test:80", host="api.test", port=80)
+    route = EgressRoute(
+        match=HttpMatch(path="/open/.*", methods=("GET",)),
+        cluster="api.test:80",
+        granted_by=("bookbuyer/out",),
+    )
+    host = EgressHost(name="api.test", domains=("api.test", "api.test:80"), routes=(route,))
+    anything = replace(route, match=ANY_REQUEST, cluster="80|bookbuyer/net")
+    any_host = EgressHost(name="*", domains=("*",), routes=(anything,))
+    bound = EgressCluster(name="80|bookbuyer/net", port=80, connections=Connections(max_requests=9))
+    leaving = Egress(
+        clusters=(EgressCluster(name="443", port=443), bound, cluster),
+        http=(
+            EgressHttp(
+                port=80,
+                granted_by="bookbuyer/net",
+                ranges=("10.0.0.0/8",),
+                hosts=(any_host, host),
+                normalize_paths=True,
+            ),
+            EgressHttp(port=80, hosts=(host,), normalize_paths=True),
+        ),
+        streams=(
+            EgressStream(
+                port=443,
+                protocol=EgressProtocol.HTTPS,
+                server_names=("api.test", "*.test"),
+                cluster="443",
+                granted_by="bookbuyer/out",
+            ),
+            EgressStream(
+                port=443,
+                protocol=EgressProtocol.TCP,
+                ranges=("192.0.2.0/24", "198.51.100.0/24"),
+                cluster="443",
+                granted_by="bookbuyer/net",
+            ),
+        ),
+    )
+    store = service("bookstore/bookstore", 8080)
+    called = outbound_host(rule(store))
+    outbound = replace(
+        NOTHING_OUT,
+        upstreams=(upstream(store, STORE),),
+        http=(OutboundHttpPort(port=store.port, addresses=("10.1.0.1",), hosts=(called,)),),
+        egress=leaving,
+    )
+    return case(policy(BUYER, outbound=outbound))
+
+
 def statefulset() -> Case:
     """Two replicas by host name, and the base name for both."""
     base = service("bookstore/queue", 8080)
@@ -466,6 +527,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "split-tcp": split_tcp,
     "passthrough-denied": passthrough_denied,
     "passthrough-only": passthrough_only,
+    "egress": egress,
     "statefulset": statefulset,
     "prometheus": prometheus,
 }

@@ -13,12 +13,10 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
 UNPROVEN: dict[str, tuple[str, ...]] = {
-    "Egress": ("",),
     "ExtensionService": ("",),
     "IngressBackend": ("",),
     "MeshConfig": (
         "spec.traffic.inboundExternalAuthorization",
-        "spec.traffic.enableCrossNamespaceEgress",
         "spec.observability.tracing",
         "spec.observability.prometheusAddress",
         "spec.certificate",

@@ -7,12 +7,13 @@ keeps its own promises; this page is why a mistake there costs one host and neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from xds.builders import names, tls
+from xds.policy.egress import Egress, EgressHost, EgressStream
 from xds.policy.http import HttpMatch
 from xds.policy.proxy import TlsParameters
 from xds.policy.traffic import (
@@ -36,7 +37,7 @@ _MAX_PORT = 65535
 _MAX_WEIGHTS = 4294967295
 _CONTROL = frozenset("\0\r\n")
 
-Host = TypeVar("Host", OutboundHost, InboundHost)
+Host = TypeVar("Host", OutboundHost, InboundHost, EgressHost)
 Part = TypeVar("Part")
 Policy = TypeVar("Policy")
 
@@ -69,6 +70,7 @@ def repair_outbound(outbound: Outbound) -> Repaired[Outbound] | None:
         http=_kept(check.http(port) for port in outbound.http),
         tcp=_kept(check.tcp(dialled) for dialled in outbound.tcp),
         denied=_kept(check.denied(denied) for denied in outbound.denied),
+        egress=check.egress(outbound.egress),
     )
     return Repaired(policy=sound, faults=tuple(check.faults)) if check.faults else None
 
@@ -195,6 +197,24 @@ class _OutboundCheck(_Check):
             return None
         addresses = self._addresses(unit, denied.port, denied.addresses)
         return replace(denied, addresses=addresses) if addresses else None
+
+    def egress(self, egress: Egress) -> Egress:
+        """The same without hosts that stand twice, streams that lead nowhere, wrong names."""
+        known = {cluster.name for cluster in egress.clusters}
+        http = []
+        for one in egress.http:
+            unit = names.egress_routes(one.port, one.granted_by)
+            hosts = self.hosts(unit, one.hosts)
+            http.append(one if hosts == one.hosts else replace(one, hosts=hosts))
+        streams = tuple(one for one in egress.streams if self._leads(one, known))
+        return replace(egress, http=tuple(http), streams=streams)
+
+    def _leads(self, stream: EgressStream, known: Container[str]) -> bool:
+        unit = names.egress_chain(stream.protocol, stream.port)
+        if stream.cluster not in known:
+            self.drop(unit, f"cluster {stream.cluster} does not exist")
+            return False
+        return self.port(unit, stream.port)
 
     def _host(self, host: OutboundHost) -> OutboundHost | None:
         unit = f"host {host.rule.service.full_name}"
