@@ -188,6 +188,18 @@ class ExclusionError(InjectionError):
 FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "E1001": ("SettingLogLevel", "The log level is unknown and stays as it was."),
+        "E2002": (
+            "InvalidEgressIPRange",
+            "A network of an Egress cannot be read and is left out.",
+        ),
+        "E2003": (
+            "InvalidEgressMatches",
+            "A host or match of an Egress cannot be read and is left out.",
+        ),
+        "E2004": (
+            "EgressSMIHTTPRouteGroupNotFound",
+            "A route group that an Egress names is missing, so it lets no request out.",
+        ),
         "E2005": (
             "FetchingSMIHTTPRouteGroupForTrafficTarget",
             "A rule of a TrafficTarget leads to no route or match, so it grants nothing.",
