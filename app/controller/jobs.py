@@ -15,6 +15,7 @@ from app.controller.orphans import OrphanSweep, removal_in, removal_on_one_machi
 from app.controller.ownership import Ownership
 from app.controller.renewal import Renewal
 from app.controller.secrets import BootstrapSecrets
+from app.controller.statuses import Statuses
 from app.controller.upkeep import Job, Upkeep
 from app.mesh.snapshot import MeshSnapshot
 from app.ports import Clock, Compute
@@ -73,7 +74,8 @@ class PeriodicJobs:
             return (renewal, OrphanSweep(self._secrets, clock, mesh_name=mesh_name, remove=remove))
         remove = removal_in(cluster)
         sweep = OrphanSweep(self._secrets, clock, mesh_name=mesh_name, remove=remove)
-        return (Ownership(self._secrets, cluster, clock), renewal, sweep)
+        statuses = Statuses(snapshot, patch_status=writer.patch_status)
+        return (Ownership(self._secrets, cluster, clock), renewal, sweep, statuses)
 
     def _new_lease(self, pod_name: str) -> LeaseKeeper | None:
         cluster = self._compute.cluster
