@@ -110,4 +110,5 @@ def _split(split: mesh.Split) -> schemas.Split:
         name=split.name,
         root=split.root,
         backends=tuple(schemas.SplitBackend(service=s, weight=w) for s, w in split.backends),
+        requests=None if split.matches is None else tuple(_request(m) for m in split.matches),
     )

@@ -136,6 +136,8 @@ class Split(Answer):
     name: str
     root: str
     backends: tuple[SplitBackend, ...]
+    requests: tuple[str, ...] | None = None
+    """Those that are split, as in Access; null: all of them."""
 
 
 class Policies(Answer):

@@ -126,7 +126,15 @@ def list_policies(
     emit_rows(policies["access"], access, output)
     for split in policies["splits"]:
         split["shares"] = [f"{b['service']}={b['weight']}" for b in split["backends"]]
-    splits = {"namespace": "NAMESPACE", "name": "TRAFFIC SPLIT", "root": "ROOT", "shares": "SHARES"}
+        if split["requests"] is None:
+            split["requests"] = ["all"]
+    splits = {
+        "namespace": "NAMESPACE",
+        "name": "TRAFFIC SPLIT",
+        "root": "ROOT",
+        "requests": "REQUESTS",
+        "shares": "SHARES",
+    }
     emit_rows(policies["splits"], splits, output)
 
 

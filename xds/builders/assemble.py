@@ -226,7 +226,9 @@ def _check_outbound(cache: BuildCache, outbound: Outbound, called: Layer, routed
     sound = _sound_outbound(cache, outbound)
     rules = [host.rule for port in sound.http for host in port.hosts]
     rules += [dialled.rule for dialled in sound.tcp]
-    services = {upstream.service for rule in rules for upstream in rule.upstreams}
+    services = {up.service for rule in rules for up in (*rule.upstreams, *rule.others)}
+    copies = (host.policy.mirror for port in sound.http for host in port.hosts)
+    services |= {mirror.service for mirror in copies if mirror is not None}
     _check(ResourceKind.CDS, map(names.upstream_cluster, services), called)
     ports = (port.port for port in sound.http)
     _check(ResourceKind.RDS, map(names.outbound_routes, ports), routed)

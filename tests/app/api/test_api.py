@@ -68,6 +68,7 @@ def test_policies_tell_who_may_do_what(api: TestClient) -> None:
                 {"service": "bookstore-v1", "weight": 90},
                 {"service": "bookstore-v2", "weight": 10},
             ],
+            "requests": None,
         }
     ]
 
