@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -142,6 +142,23 @@ class Certificates:
                 uris=(issuer.proxy_uri(proxy),) if issuer.spiffe else (),
                 lifetime=SIDECAR_LIFETIME,
                 rsa_bits=policy.rsa_bits,
+            )
+        )
+
+    def issue_gateway(self, names: Sequence[str], *, lifetime: timedelta) -> IssuedCertificate:
+        """A new certificate for a gateway, never cached here; raise ``CertificateError``.
+
+        Names are taken as they are; those that begin with ``spiffe://`` are URIs.
+        """
+        uris = tuple(name for name in names if name.startswith("spiffe://"))
+        hosts = tuple(name for name in names if name not in uris)
+        return self._issue(
+            CertificateRequest(
+                common_name=_common_name(hosts[0]) if hosts else None,
+                dns_names=hosts,
+                uris=uris,
+                lifetime=lifetime,
+                rsa_bits=self._policy.rsa_bits,
             )
         )
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import uuid4
 
+from app.certs.builtin import ca_secret_key
 from app.certs.manager import Certificates
+from app.controller.gateway import GatewayScope, GatewaySecret
 from app.controller.lease import LeaseKeeper, lease_ref
 from app.controller.orphans import OrphanSweep, removal_in, removal_on_one_machine
 from app.controller.ownership import Ownership
@@ -69,13 +71,22 @@ class PeriodicJobs:
         writer, cluster, clock = self._compute.writer, self._compute.cluster, self._clock
         renewal = Renewal(self._secrets, certificates, clock, patch=writer.patch, snapshot=snapshot)
         mesh_name = self._settings.mesh_name
+        gateway = GatewaySecret(
+            self._secrets,
+            certificates,
+            clock,
+            writer=writer,
+            snapshot=snapshot,
+            scope=_gateway_scope(self._settings),
+        )
         if cluster is None:
             remove = removal_on_one_machine(writer)
-            return (renewal, OrphanSweep(self._secrets, clock, mesh_name=mesh_name, remove=remove))
+            sweep = OrphanSweep(self._secrets, clock, mesh_name=mesh_name, remove=remove)
+            return (renewal, gateway, sweep)
         remove = removal_in(cluster)
         sweep = OrphanSweep(self._secrets, clock, mesh_name=mesh_name, remove=remove)
         statuses = Statuses(snapshot, patch_status=writer.patch_status)
-        return (Ownership(self._secrets, cluster, clock), renewal, sweep, statuses)
+        return (Ownership(self._secrets, cluster, clock), renewal, gateway, sweep, statuses)
 
     def _new_lease(self, pod_name: str) -> LeaseKeeper | None:
         cluster = self._compute.cluster
@@ -88,3 +99,8 @@ class PeriodicJobs:
             # A restarted process is another holder: what the old one was doing may still go on.
             me=f"{pod_name or 'osm-controller'}_{uuid4()}",
         )
+
+
+def _gateway_scope(settings: Settings) -> GatewayScope:
+    root = ca_secret_key(settings.osm_namespace, settings.ca_bundle_secret_name)
+    return GatewayScope(mesh_name=settings.mesh_name, root=root)

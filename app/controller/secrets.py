@@ -1,8 +1,8 @@
 """What is known of bootstrap Secrets and of the Pods that start from them: metadata, no content.
 
 Events of the source pass through here before the loop gets them: those of Secrets end here, those
-of Pods go on. Upkeep reads what to renew, to give an owner, or to sweep. Specification:
-kubernetes-surface 3.3 and 3.4.
+of Pods go on. Upkeep reads what to renew, to give an owner, or to sweep, and where a gateway has
+its certificate. Specification: kubernetes-surface 3.3 and 3.4.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from app.inject.secret import (
     sidecar_uuid,
 )
 from app.metrics import Metrics
-from app.objects.meta import INSTANCE_LABEL, PROXY_UUID_LABEL, KubeObject, ObjectKey, ObjectKind
+from app.objects.meta import (
+    GATEWAY_LABEL,
+    INSTANCE_LABEL,
+    PROXY_UUID_LABEL,
+    KubeObject,
+    ObjectKey,
+    ObjectKind,
+    ObjectMeta,
+)
 from xds.policy.identity import is_uuid
 
 _KINDS = frozenset({ObjectKind.SECRET, ObjectKind.POD})
@@ -66,6 +74,7 @@ class BootstrapSecrets:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._secrets: dict[_Place, BootstrapSecret] = {}
+        self._gateways: dict[ObjectKey, ObjectMeta] = {}
         self._pods: dict[_Place, dict[str, str]] = {}
         """UIDs of Pods by their names."""
         self._places: dict[tuple[str, str], _Place] = {}
@@ -112,6 +121,11 @@ class BootstrapSecrets:
         with self._lock:
             return tuple(self._secrets.values())
 
+    def gateways(self) -> dict[ObjectKey, ObjectMeta]:
+        """Secrets with the certificate of a gateway, whatever their mesh."""
+        with self._lock:
+            return dict(self._gateways)
+
     def unowned(self) -> tuple[tuple[BootstrapSecret, tuple[Owner, ...]], ...]:
         """Secrets with the Pods that should own them and do not; owners are sorted."""
         with self._lock:
@@ -123,6 +137,10 @@ class BootstrapSecrets:
             return bool(self._pods.get((secret.key.namespace, secret.uuid)))
 
     def _put_secret(self, key: ObjectKey, secret: KubeObject) -> None:
+        with self._lock:
+            self._gateways.pop(key, None)
+            if GATEWAY_LABEL in secret.metadata.labels:
+                self._gateways[key] = secret.metadata
         uuid = sidecar_uuid(key.name)
         if uuid is None or not is_uuid(uuid):
             return
@@ -144,6 +162,7 @@ class BootstrapSecrets:
         place = (key.namespace, sidecar_uuid(key.name) or "")
         with self._lock:
             self._secrets.pop(place, None)
+            self._gateways.pop(key, None)
             self._check(place)
 
     def _put_pod(self, key: ObjectKey, pod: KubeObject) -> None:

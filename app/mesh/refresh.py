@@ -31,7 +31,7 @@ from app.mesh.snapshot import (
 from app.mesh.store import ObjectStore
 from app.mesh.table import NO_OBJECTS, ObjectTable, T
 from app.mesh.workloads import has_sidecar, mesh_namespaces, mesh_pod, repeated_port, workloads
-from app.objects.config import MeshConfig, MeshConfigSpec, not_enforced
+from app.objects.config import MeshConfig, MeshConfigSpec, incomplete, not_enforced
 from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service
 from app.objects.meta import (
     MONITORED_BY_LABEL,
@@ -175,7 +175,9 @@ class _Step:
             namespace=self._scope.osm_namespace,
             name=self._scope.config_name,
         )
-        problems = [(one, "E3002") for one in found.problems] if found else []
+        problems = (
+            [(one, "E3002") for one in (*found.problems, *incomplete(found.spec))] if found else []
+        )
         problems += [(one, NOT_ENFORCED) for one in not_enforced(found.spec)] if found else []
         self._findings["config"] = tuple(
             Finding(key=key, field=one.field, reason=one.reason, code=code)

@@ -228,6 +228,13 @@ class GatewayCertificate(KubeModel):
     validity_duration: Annotated[timedelta, BeforeValidator(_validity)] = timedelta(hours=24)
     secret: SecretRef = Field(default_factory=SecretRef)
 
+    @property
+    def is_complete(self) -> bool:
+        """True when it says for whom and where."""
+        return all((*self.subject_alt_names, self.secret.name, self.secret.namespace)) and bool(
+            self.subject_alt_names
+        )
+
 
 class CertificateConfig(KubeModel):
     """What workload certificates look like."""
@@ -275,7 +282,6 @@ def not_enforced(spec: MeshConfigSpec) -> tuple[Problem, ...]:
     asked = {
         "traffic.inboundExternalAuthorization": spec.traffic.inbound_external_authorization.enable,
         "observability.tracing": spec.observability.tracing.enable,
-        "certificate.ingressGateway": spec.certificate.ingress_gateway is not None,
         "featureFlags.enableMeshRootCertificate": spec.feature_flags.enable_mesh_root_certificate,
     }
     reason = "is read, but this release does not enforce it yet"
@@ -284,6 +290,18 @@ def not_enforced(spec: MeshConfigSpec) -> tuple[Problem, ...]:
         for field, is_asked in asked.items()
         if is_asked
     )
+
+
+def incomplete(spec: MeshConfigSpec) -> tuple[Problem, ...]:
+    """What is asked for without all that is needed for it; by field."""
+    gateway = spec.certificate.ingress_gateway
+    if gateway is None or gateway.is_complete:
+        return ()
+    reason = (
+        "must have subjectAltNames, none of them empty, secret.name and secret.namespace: "
+        "no certificate is issued until then"
+    )
+    return (Problem(field="spec.certificate.ingressGateway", reason=reason),)
 
 
 class MeshConfig(KubeObject):

@@ -44,7 +44,6 @@ NOT_YET = "is read, but this release does not enforce it yet"
             {
                 "traffic": {"inboundExternalAuthorization": {"enable": True}},
                 "observability": {"tracing": {"enable": True}},
-                "certificate": {"ingressGateway": {"subjectAltNames": ["a"]}},
                 "featureFlags": {
                     "enableEnvoyActiveHealthChecks": True,
                     "enableMeshRootCertificate": True,
@@ -53,10 +52,27 @@ NOT_YET = "is read, but this release does not enforce it yet"
             {
                 "spec.traffic.inboundExternalAuthorization": NOT_YET,
                 "spec.observability.tracing": NOT_YET,
-                "spec.certificate.ingressGateway": NOT_YET,
                 "spec.featureFlags.enableMeshRootCertificate": NOT_YET,
             },
             id="not-enforced",
+        ),
+        *(
+            pytest.param(
+                {"certificate": {"ingressGateway": gateway}},
+                {
+                    "spec.certificate.ingressGateway": "must have subjectAltNames, none of them "
+                    "empty, secret.name and secret.namespace: no certificate is issued until then"
+                },
+                id=name,
+            )
+            for name, gateway in {
+                "gateway-without-a-secret": {"subjectAltNames": ["a"]},
+                "gateway-without-a-name": {"secret": {"name": "s", "namespace": "edge"}},
+                "gateway-with-an-empty-name": {
+                    "subjectAltNames": ["a", ""],
+                    "secret": {"name": "s", "namespace": "edge"},
+                },
+            }.items()
         ),
         pytest.param(
             {
