@@ -13,12 +13,13 @@ import xds_certificates
 from xds.policy.proxy import KeyPair
 
 
-def client_context(pair: KeyPair | None, *, alpn: str = "osm") -> ssl.SSLContext:
+def client_context(pair: KeyPair | None, *, alpn: str | None = "osm") -> ssl.SSLContext:
     """A peer that trusts everybody and shows the certificate, or none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols([alpn])
+    if alpn is not None:
+        context.set_alpn_protocols([alpn])
     return _with(context, pair)
 
 

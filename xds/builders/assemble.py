@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from xds.builders import clusters, egress, listeners, names, routes, tls
+from xds.builders import clusters, egress, ingress, listeners, names, routes, tls
 from xds.builders.inbound import InboundSpec
 from xds.builders.outbound import OutboundSpec, build_matcher, claims
 from xds.builders.sound import Fault, Repaired, repair_inbound, repair_outbound, repair_tls
@@ -135,10 +135,12 @@ def _outbound_listener(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resou
 
 def _inbound(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resource]:
     sound = _sound_inbound(cache, policy.inbound)
-    if sound.http or sound.tcp:
+    if sound.http or sound.tcp or sound.ingress:
         yield cache.get(listeners.build_inbound_listener, InboundSpec.of(sound, _sound_tls(policy)))
     for port in sound.http:
         yield cache.get(routes.build_inbound_routes, port.hosts, port.target, policy.dns_suffix)
+    for served in sound.ingress:
+        yield cache.get(ingress.build_ingress_routes, served)
     for service in _local_services(sound).values():
         yield cache.get(clusters.build_local_cluster, service)
 
@@ -146,6 +148,7 @@ def _inbound(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resource]:
 def _local_services(inbound: Inbound) -> dict[str, MeshService]:
     services = [host.service for port in inbound.http for host in port.hosts]
     services += [served.service for served in inbound.tcp]
+    services += [port.service for port in inbound.ingress]
     return {names.local_cluster(service): service for service in services}
 
 
@@ -241,6 +244,8 @@ def _check_inbound(
     sound = _sound_inbound(cache, inbound)
     _check(ResourceKind.CDS, _local_services(sound), own)
     _check(ResourceKind.RDS, (names.inbound_routes(port.target) for port in sound.http), own)
+    gateways = (names.ingress_routes(port.target, tls=port.tls) for port in sound.ingress)
+    _check(ResourceKind.RDS, gateways, own)
     _check(ResourceKind.SDS, [names.INBOUND_TRUST], trusted)
     _check(ResourceKind.SDS, [names.SERVICE_CERTIFICATE], certificate)
 

@@ -60,6 +60,14 @@ class EgressHttpSpec:
     normalize_paths: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngressHttpSpec:
+    """What the chains of gateways on a target port depend on."""
+
+    routes: str
+    normalize_paths: bool
+
+
 def outbound_hcm(spec: OutboundHttpSpec) -> Filter:
     """HTTP to the mesh: routed by Host header, logged, counted; nothing is authorised here."""
     hcm = _mesh_hcm(names.outbound_routes(spec.port))
@@ -80,6 +88,16 @@ def inbound_hcm(spec: InboundHttpSpec) -> Filter:
     hcm.http_filters.append(_health_check())
     for log in hcm.access_log:
         _leave_out_checks(log)
+    hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
+    hcm.http_filters.append(_router())
+    return _filter(hcm)
+
+
+def ingress_hcm(spec: IngressHttpSpec) -> Filter:
+    """HTTP from a gateway: the filters of traffic from the mesh, but for its health checks."""
+    hcm = _mesh_hcm(spec.routes)
+    if spec.normalize_paths:
+        _normalize_paths(hcm)
     hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
     hcm.http_filters.append(_router())
     return _filter(hcm)

@@ -9,10 +9,11 @@ Specification: data-plane 5.5.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from xds.builders import hcm, names, rbac, telemetry, tls
+from xds.builders import hcm, ingress, names, rbac, telemetry, tls
 from xds.policy.identity import SubjectName
+from xds.policy.ingress import IngressPort
 from xds.policy.proxy import TlsParameters
 from xds.policy.service import MeshService
 from xds.policy.traffic import Inbound, InboundHttp, InboundHttpPort, InboundTcp, TcpPermission
@@ -36,19 +37,23 @@ class InboundSpec:
 
     http: tuple[tuple[hcm.InboundHttpSpec, tuple[InboundHttp, ...]], ...]
     tcp: tuple[InboundTcp, ...]
+    ingress: tuple[IngressPort, ...]
+    """Without rules and sources: those come by RDS."""
     tls: TlsParameters
 
     @classmethod
     def of(cls, served: Inbound, parameters: TlsParameters) -> InboundSpec:
         """The part of the policy that decides the listener."""
+        ports = tuple(replace(port, rules=()) for port in served.ingress)
         http = tuple((_http_spec(port), port.chains) for port in served.http)
-        return cls(http=http, tcp=served.tcp, tls=parameters)
+        return cls(http=http, tcp=served.tcp, ingress=ports, tls=parameters)
 
 
 def chains(spec: InboundSpec) -> list[FilterChain]:
     """The listener's chains, sorted by name."""
     found = [c for http, names_of in spec.http for c in _http_chains(http, names_of, spec.tls)]
     found += [_tcp_chain(served, spec.tls) for served in spec.tcp]
+    found += [chain for port in spec.ingress for chain in ingress.chains(port, spec.tls)]
     return sorted(found, key=lambda chain: chain.name)
 
 

@@ -95,6 +95,21 @@ def egress_host(name: str) -> str:
     return f"egress_virtual-host|{name}"
 
 
+def ingress_routes(target: int, *, tls: bool) -> str:
+    """The route configuration of what gateways send to a target port."""
+    return f"rds-ingress.{target}{'_https' if tls else ''}"
+
+
+def ingress_chain(service: MeshService, *, tls: bool) -> str:
+    """The filter chain of what gateways send to a service."""
+    return f"ingress_{service.full_name}_{service.target}_{'https' if tls else 'http'}"
+
+
+def ingress_host(service: MeshService) -> str:
+    """The virtual host of what gateways send to a service."""
+    return f"ingress_virtual-host|{service.full_name}"
+
+
 def inbound_host(service: MeshService, dns_suffix: str) -> str:
     """The virtual host of a served service."""
     return f"inbound_virtual-host|{service.fqdn(dns_suffix)}"

@@ -47,7 +47,7 @@ def host_rbac(rules: Iterable[InboundRule]) -> RBACPerRoute | None:
     granted = RBAC(action=RBAC.ALLOW)
     for rule in rules:
         policy = Policy(
-            permissions=[_permission(rule.match)], principals=_principals(rule.principals)
+            permissions=[match_permission(rule.match)], principals=named_principals(rule.principals)
         )
         granted.policies[names.match_text(rule.match)].MergeFrom(policy)
     return RBACPerRoute(rbac=HttpRbac(rules=granted))
@@ -58,7 +58,7 @@ def network_rbac(permissions: Iterable[TcpPermission]) -> Filter:
     granted = RBAC(action=RBAC.ALLOW)
     for permission in permissions:
         policy = Policy(
-            permissions=[Permission(any=True)], principals=_principals(permission.principals)
+            permissions=[Permission(any=True)], principals=named_principals(permission.principals)
         )
         granted.policies[permission.name].MergeFrom(policy)
     config = NetworkRbac(stat_prefix=_STAT_PREFIX, rules=granted)
@@ -80,7 +80,8 @@ def header_matcher(header: HeaderMatch) -> HeaderMatcher:
     return HeaderMatcher(name=header.name, string_match=full_match(header.pattern))
 
 
-def _permission(match: HttpMatch) -> Permission:
+def match_permission(match: HttpMatch) -> Permission:
+    """Requests that fit the match."""
     needed = [Permission(url_path=PathMatcher(path=full_match(match.path)))]
     if match.methods:
         methods = [Permission(header=method_matcher(method)) for method in match.methods]
@@ -89,7 +90,8 @@ def _permission(match: HttpMatch) -> Permission:
     return Permission(and_rules=Permission.Set(rules=needed))
 
 
-def _principals(peers: tuple[SubjectName, ...] | None) -> list[Principal]:
+def named_principals(peers: tuple[SubjectName, ...] | None) -> list[Principal]:
+    """Who has one of the names in its certificate; None: any certificate of the mesh."""
     if peers is None:
         return [_principal(MtlsAuthenticated(any_validated_client_certificate=True))]
     return [_principal(MtlsAuthenticated(san_matcher=san_matcher(peer))) for peer in peers]

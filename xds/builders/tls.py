@@ -117,14 +117,18 @@ def downstream_tls(tls: TlsParameters, peers: Iterable[SubjectName] | None) -> T
         combined.default_validation_context.match_typed_subject_alt_names.extend(
             san_matchers(peers)
         )
-    # A resumed session proves no certificate: `mtls_authenticated` then refuses who is allowed.
-    context = DownstreamTlsContext(
-        common_tls_context=common,
-        require_client_certificate=BoolValue(value=True),
-        disable_stateless_session_resumption=True,
-        disable_stateful_session_resumption=True,
-    )
-    return TransportSocket(name=_SOCKET, typed_config=pack(context))
+    return _downstream(common, client_certificate=True)
+
+
+def gateway_tls(tls: TlsParameters, *, client_certificate: bool) -> TransportSocket:
+    """The server side of TLS from a gateway: who it may be is decided by request.
+
+    ``client_certificate``: one of the mesh is required; else none is asked for.
+    """
+    common = _common(tls)
+    if client_certificate:
+        common.validation_context_sds_secret_config.CopyFrom(_sds(names.INBOUND_TRUST))
+    return _downstream(common, client_certificate=client_certificate)
 
 
 def san_matchers(peers: Iterable[SubjectName]) -> list[SubjectAltNameMatcher]:
@@ -170,6 +174,17 @@ def _trust(name: str, trust: TrustBundle, matchers: list[SubjectAltNameMatcher])
     )
     secret = Secret(name=name, validation_context=context)
     return resource_of(ResourceKind.SDS, name, secret)
+
+
+def _downstream(common: CommonTlsContext, *, client_certificate: bool) -> TransportSocket:
+    # A resumed session proves no certificate: `mtls_authenticated` then refuses who is allowed.
+    context = DownstreamTlsContext(
+        common_tls_context=common,
+        require_client_certificate=BoolValue(value=client_certificate),
+        disable_stateless_session_resumption=True,
+        disable_stateful_session_resumption=True,
+    )
+    return TransportSocket(name=_SOCKET, typed_config=pack(context))
 
 
 def _common(tls: TlsParameters) -> CommonTlsContext:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from xds.policy.egress import NO_EGRESS, Egress
 from xds.policy.http import HttpMatch
 from xds.policy.identity import ServiceIdentity, SubjectName
+from xds.policy.ingress import IngressPort
 from xds.policy.service import MeshService
 from xds.policy.settings import PLAIN_CLUSTER, PLAIN_ROUTE, ClusterSettings, RoutePolicy, Timeouts
 
@@ -175,3 +176,5 @@ class Inbound:
 
     http: tuple[InboundHttpPort, ...]
     tcp: tuple[InboundTcp, ...]
+    ingress: tuple[IngressPort, ...] = ()
+    """Sorted by target, plain HTTP first; at most one of each."""
