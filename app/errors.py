@@ -232,6 +232,14 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "PolicyNotEnforced",
             "The object is read and validated, but a feature flag or this release leaves it out.",
         ),
+        "E2014": (
+            "IngressWithoutPrincipal",
+            "An IngressBackend asks gateways for certificates and names none: nobody is let in.",
+        ),
+        "E3000": (
+            "EndpointsNotFound",
+            "A source Service of an IngressBackend has no endpoints, so it lets nobody in.",
+        ),
         "E2013": (
             "PolicyOvershadowed",
             "Another object of the kind counts for the same; the oldest wins, then the name.",

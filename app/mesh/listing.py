@@ -22,7 +22,6 @@ NOT_ENFORCED = "E2012"
 """Code of what is read and means nothing yet."""
 _UNENFORCED_KINDS = frozenset(
     {
-        ObjectKind.INGRESS_BACKEND,
         ObjectKind.TELEMETRY,
         ObjectKind.EXTENSION_SERVICE,
         ObjectKind.MESH_ROOT_CERTIFICATE,

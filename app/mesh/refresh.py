@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from app.events import ObjectEvent
 from app.mesh.addresses import join_services, same_services
 from app.mesh.findings import Finding
+from app.mesh.gateways import gateway_addresses
 from app.mesh.listing import NOT_ENFORCED, TABLE_KINDS, object_table, unenforced_objects
 from app.mesh.memory import NOTHING, Memory, Progress, ServiceState
 from app.mesh.policies.source import PolicySource
@@ -337,10 +338,16 @@ class _Step:
             monitored=self._monitored,
             osm_namespace=self._scope.osm_namespace,
             dns_suffix=self._scope.dns_suffix,
+            gateways=self._gateways(objects),
         )
         moved = self._old is None or self._joined or self._left
         changed = None if moved else {key.kind for key in self._changed}
         return resolve(source, self._memory.resolved, changed)
+
+    def _gateways(self, objects: ObjectTable) -> Mapping[str, tuple[str, ...]]:
+        source = self._memory.resolved.source
+        found = gateway_addresses(self._store, objects, self._monitored)
+        return source.gateways if source is not None and source.gateways == found else found
 
     def _objects(self) -> ObjectTable:
         old = self._old.objects if self._old else NO_OBJECTS

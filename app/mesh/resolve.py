@@ -112,7 +112,7 @@ class _Resolution:
 
     def _policies(self) -> Policies:
         """They depend on all of the source, so any new part of it is a reason to look again."""
-        parts = ("objects", "routes", "services", "config")
+        parts = ("objects", "routes", "services", "config", "gateways")
         if not self._all and not any(self._moved(part) for part in parts):
             return self._old.policies
         found, self._findings["policies"] = read_policies(self._source)

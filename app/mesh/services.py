@@ -139,7 +139,7 @@ def _from_slices(slices: Iterable[EndpointSlice], members: Mapping[str, Pod]) ->
         ports = {port.name: port.port for port in one.ports if port.port and port.protocol == "TCP"}
         for entry in one.endpoints:
             # Addresses of one entry are equivalent; the first is enough.
-            for ip in filter(_is_address, entry.addresses[:1]):
+            for ip in filter(is_address, entry.addresses[:1]):
                 pod = _pod_behind(ip, entry.target_ref, members)
                 if pod is not None:
                     state = entry.conditions
@@ -162,7 +162,7 @@ def _from_endpoints(found: Endpoints | None, members: Mapping[str, Pod]) -> Iter
         entries += [(address, False) for address in subset.not_ready_addresses]
         for address, ready in entries:
             pod = _pod_behind(address.ip, address.target_ref, members)
-            if pod is not None and _is_address(address.ip):
+            if pod is not None and is_address(address.ip):
                 yield Backing(
                     ip=address.ip,
                     hostname=address.hostname,
@@ -173,7 +173,7 @@ def _from_endpoints(found: Endpoints | None, members: Mapping[str, Pod]) -> Iter
                 )
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     """False for the names of an FQDN slice, for none, and with a zone, which Envoy refuses."""
     try:
         address_order(text)

@@ -8,14 +8,18 @@ these parts (data-plane 7.8).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.mesh.catalog.access import Reach, reach_of
 from app.mesh.catalog.egress import EgressCompiler
 from app.mesh.catalog.inbound import compile_inbound
+from app.mesh.catalog.ingress import compile_ingress
 from app.mesh.catalog.outbound import OutboundCompiler
 from app.mesh.snapshot import MeshSnapshot
 from app.objects.config import MeshConfigSpec
 from xds.policy.identity import ServiceIdentity
 from xds.policy.proxy import ProxyPolicy, ProxyProfile, TlsParameters
+from xds.policy.traffic import Inbound
 
 
 def compile_policy(snapshot: MeshSnapshot, profile: ProxyProfile) -> ProxyPolicy:
@@ -60,13 +64,20 @@ class Catalog:
         return ProxyPolicy(
             identity=profile.identity,
             workload=profile.workload,
-            inbound=compile_inbound(snapshot, profile.identity, profile.services),
+            inbound=self._inbound(profile),
             outbound=self._egress.add(outbound, reach, profile.identity),
             tls=self._tls,
             scrape=profile.scrape,
             request_metrics=snapshot.config.feature_flags.enable_wasm_stats,
             dns_suffix=snapshot.dns_suffix,
         )
+
+    def _inbound(self, profile: ProxyProfile) -> Inbound:
+        snapshot = self._snapshot
+        inbound = compile_inbound(snapshot, profile.identity, profile.services)
+        grants = snapshot.policies.ingress
+        ingress = compile_ingress(grants, profile.services, snapshot.dns_suffix) if grants else ()
+        return replace(inbound, ingress=ingress) if ingress else inbound
 
     def _reach(self, caller: ServiceIdentity) -> Reach:
         return None if self._permissive else reach_of(self._snapshot.rules, caller)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from app.objects.upstream import UpstreamTrafficSettingSpec
 from xds.policy.egress import EgressProtocol
 from xds.policy.http import HttpMatch
-from xds.policy.identity import ServiceIdentity
+from xds.policy.identity import ServiceIdentity, SubjectName
 from xds.policy.settings import Connections, RetryPolicy
 
 Retried = tuple[tuple[str, RetryPolicy], ...]
@@ -38,6 +38,27 @@ class EgressGrant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IngressGrant:
+    """One backend of an IngressBackend, resolved: gateways may send to it."""
+
+    name: str
+    """``<namespace>/<name>`` of the IngressBackend."""
+    service: str
+    """``<namespace>/<name>`` of the Service."""
+    target: int
+    tls: bool
+    client_certificate: bool
+    server_names: tuple[str, ...]
+    """TLS: empty means any."""
+    addresses: tuple[str, ...] | None
+    """Networks; None: any; empty: nobody."""
+    principals: tuple[SubjectName, ...] | None
+    """None: any, or no certificate; empty: nobody."""
+    matches: tuple[HttpMatch, ...] | None
+    """Requests that are let in; None: all; empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """Each field is empty where no object of its kind is in force."""
 
@@ -47,6 +68,8 @@ class Policies:
     """What each client that has a Retry tries again; empty while the feature flag is off."""
     egress: tuple[EgressGrant, ...] = ()
     """The oldest Egress first; empty where all of the mesh may leave."""
+    ingress: Mapping[tuple[str, int], IngressGrant] = field(default_factory=dict)
+    """By ``<namespace>/<name>`` of the Service and target port; sorted."""
 
 
 NO_POLICIES = Policies()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from app.mesh.findings import Finding
 from app.mesh.policies.egress import egress_in_force
+from app.mesh.policies.ingress import ingress_in_force
 from app.mesh.policies.part import Policies
 from app.mesh.policies.retries import retries_in_force
 from app.mesh.policies.source import PolicySource
@@ -21,5 +22,6 @@ def read_policies(source: PolicySource) -> tuple[Policies, tuple[Finding, ...]]:
     upstreams, wrong_upstreams = upstreams_in_force(source)
     retries, wrong_retries = retries_in_force(source)
     egress, wrong_egress = egress_in_force(source)
-    found = Policies(upstreams=upstreams, retries=retries, egress=egress)
-    return found, (*wrong_upstreams, *wrong_retries, *wrong_egress)
+    ingress, wrong_ingress = ingress_in_force(source)
+    found = Policies(upstreams=upstreams, retries=retries, egress=egress, ingress=ingress)
+    return found, (*wrong_upstreams, *wrong_retries, *wrong_egress, *wrong_ingress)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.mesh.routes import Routes
 from app.mesh.snapshot import Services
@@ -24,6 +25,8 @@ class PolicySource:
     """Names of the mesh's namespaces."""
     osm_namespace: str
     dns_suffix: str
+    gateways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Endpoint addresses of Services that IngressBackends name, by ``<namespace>/<name>``."""
 
     def with_routes(self, routes: Routes) -> PolicySource:
         """The same source with these routes."""

@@ -47,7 +47,6 @@ def test_objects_are_found_by_name_and_by_place() -> None:
 @pytest.mark.parametrize(
     "obj",
     [
-        pytest.param(factory.ingress_backend("shop/o"), id="ingress-backend"),
         pytest.param(factory.telemetry("shop/o"), id="telemetry"),
         pytest.param(factory.extension_service("shop/o"), id="extension-service"),
         pytest.param(factory.root_certificate("osm-system/o"), id="root-certificate"),
