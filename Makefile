@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 # What the machine must have, as program-or-file:Debian-package.
-NEEDS := ip:iproute2 iptables-restore:iptables redis-server:redis-server curl:curl
+NEEDS := ip:iproute2 iptables-restore:iptables redis-server:redis-server curl:curl nginx:nginx-light
 # Tests against a real API server are asked for by this variable.
 ifneq ($(KUBEBUILDER_ASSETS),)
 NEEDS += etcd:etcd-server kubectl:kubernetes-client prometheus:prometheus
