@@ -23,6 +23,7 @@ from xds.policy.egress import (
 )
 from xds.policy.http import ANY_REQUEST, HeaderMatch, HttpMatch
 from xds.policy.identity import Issuers, ServiceIdentity, SubjectName
+from xds.policy.ingress import IngressChain, IngressPort, IngressRule
 from xds.policy.proxy import ProxyPolicy, SecretTable, TlsParameters
 from xds.policy.service import Endpoint, MeshService, Protocol, Workload
 from xds.policy.settings import (
@@ -430,6 +431,39 @@ def passthrough_only() -> Case:
     return _case(policy(THIEF, outbound=replace(NOTHING_OUT, passthrough=True)))
 
 
+def ingress() -> Case:
+    """A service that gateways reach in plain HTTP and over TLS, by source and by certificate."""
+    web = service("bookstore/bookstore", 80, target=8080)
+    plain = IngressPort(
+        target=8080,
+        tls=False,
+        client_certificate=False,
+        service=web,
+        chains=(IngressChain(service=web, fqdn=web.fqdn()),),
+        rules=(
+            IngressRule(
+                match=HttpMatch(path="/open/.*", methods=("GET",)),
+                addresses=("10.0.0.0/8", "192.0.2.1/32"),
+                principals=None,
+            ),
+        ),
+        normalize_paths=True,
+    )
+    secure = replace(
+        plain,
+        tls=True,
+        client_certificate=True,
+        rules=(
+            IngressRule(match=ANY_REQUEST, addresses=("10.0.0.0/8",), principals=peers(BUYER)),
+            IngressRule(match=ANY_REQUEST, addresses=None, principals=peers(THIEF)),
+        ),
+        normalize_paths=False,
+    )
+    served = inbound_port(inbound_host(web))
+    inbound = Inbound(http=(served,), tcp=(), ingress=(plain, secure))
+    return case(policy(STORE, inbound=inbound))
+
+
 def egress() -> Case:
     """Requests by host, TLS by server name, connections by network, beside a mesh service."""
     cluster = EgressCluster(name="api.test:80", host="api.test", port=80)
@@ -528,6 +562,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "passthrough-denied": passthrough_denied,
     "passthrough-only": passthrough_only,
     "egress": egress,
+    "ingress": ingress,
     "statefulset": statefulset,
     "prometheus": prometheus,
 }

@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
 UNPROVEN: dict[str, tuple[str, ...]] = {
     "ExtensionService": ("",),
-    "IngressBackend": ("",),
     "MeshConfig": (
         "spec.traffic.inboundExternalAuthorization",
         "spec.observability.tracing",

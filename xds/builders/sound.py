@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from xds.builders import names, tls
 from xds.policy.egress import Egress, EgressHost, EgressStream
 from xds.policy.http import HttpMatch
+from xds.policy.ingress import IngressChain, IngressPort
 from xds.policy.proxy import TlsParameters
 from xds.policy.traffic import (
     DeniedPort,
@@ -85,6 +86,7 @@ def repair_inbound(inbound: Inbound) -> Repaired[Inbound] | None:
         inbound,
         http=_kept(check.http(port) for port in inbound.http),
         tcp=_kept(check.tcp(served) for served in inbound.tcp),
+        ingress=_kept(check.ingress(port) for port in inbound.ingress),
     )
     return Repaired(policy=sound, faults=tuple(check.faults)) if check.faults else None
 
@@ -288,6 +290,7 @@ class _InboundCheck(_Check):
     def __init__(self) -> None:
         super().__init__()
         self._claimed: set[tuple[int, str]] = set()
+        self._gateways: set[tuple[int, bool, str]] = set()
 
     def http(self, port: InboundHttpPort) -> InboundHttpPort | None:
         unit = names.inbound_routes(port.target)
@@ -312,6 +315,27 @@ class _InboundCheck(_Check):
             self.drop(unit, "nobody may call it")
             return None
         return replace(served, permissions=permissions)
+
+    def ingress(self, port: IngressPort) -> IngressPort | None:
+        """The port with chains that Envoy can tell apart; None where none is left."""
+        unit = names.ingress_routes(port.target, tls=port.tls)
+        if not self.port(unit, port.target):
+            return None
+        chains = _kept(self._ingress_chain(unit, port, chain) for chain in port.chains)
+        if not chains:
+            self.drop(unit, "no chain leads to it")
+            return None
+        return replace(port, chains=chains)
+
+    def _ingress_chain(
+        self, unit: str, port: IngressPort, chain: IngressChain
+    ) -> IngressChain | None:
+        asked = {(port.target, port.tls, name.lower()) for name in chain.server_names or ("",)}
+        if asked & self._gateways or any("*" in name[2].removeprefix("*.") for name in asked):
+            self.drop(unit, f"server names {list(chain.server_names)} are taken or unusable")
+            return None
+        self._gateways |= asked
+        return chain
 
     def _http_chain(self, target: int, chain: InboundHttp) -> InboundHttp | None:
         unit = names.inbound_chain(chain.service)
