@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app import logs
-from app.api import debug, errors, health, mesh, namespaces, policies, proxies
+from app.api import debug, errors, explain, health, mesh, namespaces, policies, proxies
 from app.controller.runtime import Runtime
 from app.deps import authorised
 from app.errors import AppError, NotFoundError, UnauthenticatedError
@@ -43,7 +43,14 @@ _HEALTH = frozenset({"/health/alive", "/health/ready", "/healthz"})
 _BODY_BUDGET = 8 * 1024 * 1024
 _SERVER_ERROR = 500
 _SURPRISE = "E5000"
-_ADMIN = (mesh.router, namespaces.router, proxies.router, policies.router, errors.router)
+_ADMIN = (
+    mesh.router,
+    namespaces.router,
+    proxies.router,
+    policies.router,
+    explain.router,
+    errors.router,
+)
 _CLUSTER_ONLY = (namespaces.changes,)
 _DEBUG_REQUESTS = 4
 _NEWS_SECONDS = 0.2

@@ -12,6 +12,7 @@ import typer
 
 from app.cli.client import AdminClient
 from app.cli.envoy import get_proxy, set_proxy
+from app.cli.explain_call import check_conflicts, check_pods
 from app.cli.output import Output, OutputFormat, console, emit_json, emit_rows, warn
 from app.cli.reach import Api, AsServiceAccount, open_admin, open_admins
 from app.errors import AppError, NotFoundError, UnreachableError
@@ -20,6 +21,8 @@ proxy_app = typer.Typer(help="Connected sidecars, and what each answers.", no_ar
 service_app = typer.Typer(help="Services of the mesh.", no_args_is_help=True)
 policy_app = typer.Typer(help="Policies in force, and objects that are not.", no_args_is_help=True)
 
+policy_app.command("check-pods")(check_pods)
+policy_app.command("check-conflicts")(check_conflicts)
 proxy_app.command("get")(get_proxy)
 proxy_app.command("set")(set_proxy)
 

@@ -21,6 +21,7 @@ PARTS = {
     "proxy": Part("app.cli.inspect", "proxy_app"),
     "service": Part("app.cli.inspect", "service_app"),
     "policy": Part("app.cli.inspect", "policy_app"),
+    "explain": Part("app.cli.explain_call", "explain"),
     "install": Part("app.cli.install", "install"),
     "uninstall": Part("app.cli.uninstall"),
     "mesh": Part("app.cli.mesh"),

@@ -38,6 +38,7 @@ from app.events import Event, ObjectChanged, ObjectDeleted, ObjectEvent
 from app.inject.plan import InjectionOptions
 from app.mesh.refresh import LiveMesh, MeshScope
 from app.mesh.snapshot import MeshSnapshot
+from app.mesh.store import ObjectStore
 from app.metrics import Metrics
 from app.objects.meta import ObjectKind
 from app.ports import Clock, Compute
@@ -104,7 +105,7 @@ class Runtime:
         self._certification = Certification(
             settings, compute.writer, self._clock, post=self._post, metrics=self.metrics
         )
-        self._loop = self._new_loop()
+        self._mesh, self._loop = self._new_loop()
         self._server: AdsServer | None = None
         self._secrets = BootstrapSecrets(self.metrics)
         pod_name = self._platform.pod_name
@@ -124,6 +125,11 @@ class Runtime:
     def snapshot(self) -> MeshSnapshot | None:
         """The newest snapshot; None until all objects are read."""
         return self._loop.snapshot
+
+    @property
+    def objects(self) -> ObjectStore:
+        """Every object the mesh has heard of, in the mesh or not, and where it was read."""
+        return self._mesh.objects
 
     @property
     def ledger(self) -> Ledger:
@@ -291,11 +297,12 @@ class Runtime:
         )
         return Hub(self._current, observer, now=self._clock.now)
 
-    def _new_loop(self) -> MeshLoop:
+    def _new_loop(self) -> tuple[LiveMesh, MeshLoop]:
         settings = self.settings
         issuer = Issuer(trust_domain=settings.trust_domain)
-        return MeshLoop(
-            LiveMesh(_scope(settings), Issuers(signing=issuer, validating=issuer)),
+        mesh = LiveMesh(_scope(settings), Issuers(signing=issuer, validating=issuer))
+        return mesh, MeshLoop(
+            mesh,
             self.publisher,
             metrics=self.metrics,
             pace=Pace(

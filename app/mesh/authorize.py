@@ -75,6 +75,21 @@ def authorize(
     return Verdict.CLOSED
 
 
+def host_named(request: RequestSeen) -> str:
+    """The Host header as sidecars compare it: in lower case, without the dot of a full name."""
+    return _host(request, "").lower()
+
+
+def fits(match: HttpMatch, request: RequestSeen, *, normalize: bool = False) -> bool:
+    """True where the request meets all conditions, as a client's sidecar decides it.
+
+    ``normalize``: as a server's sidecar does that has rules about paths.
+    """
+    path = _resolved(request.path, normalize=normalize)
+    values = _values(request.headers, _host(request, ""))
+    return path is not None and _fits(match, request.method, path, values)
+
+
 def _same_chain(served: MeshService, called: MeshService) -> bool:
     """True where both have one chain: it is chosen by host name and target port, not by port."""
     return (served.full_name, served.target) == (called.full_name, called.target)

@@ -69,6 +69,11 @@ class LiveMesh:
         self._changed: set[ObjectKey] = set()
         """What the progress does not account for yet: a refresh that fails forgets nothing."""
 
+    @property
+    def objects(self) -> ObjectStore:
+        """All that the mesh has heard of; other threads only look up single objects and kinds."""
+        return self._store
+
     def refresh(self, events: Iterable[ObjectEvent]) -> MeshSnapshot:
         """The snapshot after these events; the same object where nothing changed.
 

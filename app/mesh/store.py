@@ -51,13 +51,13 @@ class ObjectStore:
         return frozenset()
 
     def get(self, model: type[T], namespace: str, name: str) -> T | None:
-        """The object of that name, or None."""
+        """The object of that name, or None; any thread may ask."""
         stored = self._objects.get((_KINDS[model], namespace), {}).get(name)
         return cast("T", stored.object) if stored else None
 
     def all(self, model: type[T], namespace: str) -> Iterator[T]:
-        """Objects of a kind in a namespace, in no order."""
-        for stored in self._objects.get((_KINDS[model], namespace), {}).values():
+        """Objects of a kind in a namespace, in no order; any thread may ask."""
+        for stored in tuple(self._objects.get((_KINDS[model], namespace), {}).values()):
             yield cast("T", stored.object)
 
     def namespaces(self, model: type[T]) -> frozenset[str]:
@@ -76,7 +76,7 @@ class ObjectStore:
         return [one for one in found if one and selects(labels, one.metadata.labels)]
 
     def where(self, key: ObjectKey) -> str:
-        """Where the object was read: ``file:line``, else its own name."""
+        """Where the object was read: ``file:line``, else its own name; any thread may ask."""
         stored = self._objects.get((key.kind, key.namespace), {}).get(key.name)
         return stored.where if stored else str(key)
 

@@ -201,8 +201,9 @@ class PolicyMesh:
         return ended.stdout
 
     def pod(self, workload: str) -> Any:
-        """The only Pod whose name begins with the workload's."""
-        (found,) = [pod for pod in read_pods(self._state) if pod.name.startswith(f"{workload}-")]
+        """The only Pod of the Deployment."""
+        pods = read_pods(self._state)
+        (found,) = [pod for pod in pods if pod.name.rsplit("-", 2)[0] == workload]
         return found
 
     def api(self, path: str) -> Any:

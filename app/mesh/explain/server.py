@@ -1,0 +1,112 @@
+"""One share of a call at its servers: endpoints, certificates, and the rules of each sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from app.mesh.authorize import Verdict, authorize
+from app.mesh.catalog.compile import Catalog
+from app.mesh.explain.answer import CLOSED, End, Outcome, Walk
+from app.mesh.explain.parties import pod_key
+from app.mesh.explain.remedy import Remedies, target_key
+from app.mesh.profiles import profile_of
+from app.mesh.snapshot import MeshPod
+from xds.policy.http import RequestSeen
+from xds.policy.proxy import ProxyProfile
+from xds.policy.service import Endpoint, MeshService
+from xds.policy.traffic import Upstream
+
+_STATUS = {Verdict.FORBIDDEN: "403", Verdict.NOT_FOUND: "404", Verdict.MALFORMED: "400"}
+_ANY = RequestSeen(method="", path="/")
+
+
+class Servers:
+    """The servers that a client's sidecar would choose from."""
+
+    def __init__(self, catalog: Catalog, walk: Walk, remedies: Remedies) -> None:
+        self._catalog = catalog
+        self._walk = walk
+        self._remedies = remedies
+        self._snapshot = remedies.snapshot
+        self._client = remedies.client
+        pods = self._snapshot.workloads.pods.values()
+        self._pods = {(pod.namespace, pod.name): pod for pod in pods}
+
+    def ends(self, upstream: Upstream, request: RequestSeen | None) -> Iterator[End]:
+        """How the call ends at each kind of server; without a request it is a connection."""
+        service = upstream.service
+        endpoints = self._snapshot.endpoints.endpoints(service, upstream.endpoints_of)
+        serving = [one for one in endpoints if not one.draining] or list(endpoints)
+        seen = CLOSED if request is None else "503"
+        if not serving:
+            sentence = f"{service.full_name} has no ready Pod with a sidecar"
+            self._walk.failed("endpoints", f"{sentence} that {self._client} may call")
+            remedy = f"have a ready Pod with a sidecar stand behind {service.parent}"
+            yield End(outcome=Outcome.UNREACHABLE, seen=seen, remedy=remedy)
+            return
+        for profile, pods in self._profiles(serving).items():
+            keys = tuple(pod_key(service.namespace, name) for name in pods)
+            where = f"{service.full_name} is served by {', '.join(pods)}"
+            self._walk.ok("endpoints", f"{where} as {profile.identity}", *keys)
+            yield self._at(profile, service, request)
+
+    def _profiles(self, endpoints: list[Endpoint]) -> dict[ProxyProfile, list[str]]:
+        found: dict[ProxyProfile, list[str]] = {}
+        for endpoint in endpoints:
+            pod = self._pod(endpoint)
+            if pod is not None:
+                found.setdefault(profile_of(pod), []).append(pod.name)
+        return found
+
+    def _pod(self, endpoint: Endpoint) -> MeshPod | None:
+        return self._pods.get((endpoint.identity.namespace, endpoint.pod))
+
+    def _at(self, profile: ProxyProfile, service: MeshService, request: RequestSeen | None) -> End:
+        inbound = self._catalog.compile(profile).inbound
+        signing = self._snapshot.issuers.signing
+        names = (signing.subject_name(self._client.identity),)
+        verdict = authorize(inbound, service, names, request)
+        if verdict is Verdict.ALLOWED:
+            return self._allowed(profile, service, request)
+        return self._refused(profile, service, request, verdict)
+
+    def _allowed(
+        self, profile: ProxyProfile, service: MeshService, request: RequestSeen | None
+    ) -> End:
+        if self._snapshot.config.traffic.enable_permissive_traffic_policy_mode:
+            sentence = "permissive mode: all accounts of the mesh may call each other"
+            self._walk.ok("rules", sentence, self._remedies.config)
+            return self._remedies.granted(())
+        rules = [
+            rule
+            for rule in self._remedies.rules_for(profile.identity)
+            if self._client.identity in rule.sources
+            and self._remedies.names(rule, service, request or _ANY)
+        ]
+        keys = tuple(target_key(rule) for rule in rules)
+        named = " and ".join(map(str, keys)) or "no rule is needed: it"
+        lets = "lets" if len(keys) <= 1 else "let"
+        self._walk.ok("rules", f"{named} {lets} {self._client} call {profile.identity}", *keys)
+        return self._remedies.granted(rules)
+
+    def _refused(
+        self,
+        profile: ProxyProfile,
+        service: MeshService,
+        request: RequestSeen | None,
+        verdict: Verdict,
+    ) -> End:
+        server = profile.identity
+        closed = CLOSED if request is None else "503"
+        seen = _STATUS.get(verdict, closed)
+        if verdict is Verdict.MALFORMED:
+            self._walk.failed("rules", f"the path is none that {server} takes")
+            remedy = "send a path that begins with / and has no # and no control characters"
+            return End(outcome=Outcome.DENIED, seen=seen, remedy=remedy)
+        end = self._remedies.denied([server], service, request or _ANY, seen=seen)
+        why = {
+            Verdict.FORBIDDEN: f"rules of {server} name the request, none of them {self._client}",
+            Verdict.NOT_FOUND: f"no rule of {server} names the request",
+        }.get(verdict, f"{server} takes no connections of {self._client}")
+        self._walk.failed("rules", why, *end.objects)
+        return end
