@@ -77,7 +77,7 @@ def authorize(
 
 def host_named(request: RequestSeen) -> str:
     """The Host header as sidecars compare it: in lower case, without the dot of a full name."""
-    return _host(request, "").lower()
+    return host_of(request, "").lower()
 
 
 def fits(match: HttpMatch, request: RequestSeen, *, normalize: bool = False) -> bool:
@@ -85,9 +85,9 @@ def fits(match: HttpMatch, request: RequestSeen, *, normalize: bool = False) -> 
 
     ``normalize``: as a server's sidecar does that has rules about paths.
     """
-    path = _resolved(request.path, normalize=normalize)
-    values = _values(request.headers, _host(request, ""))
-    return path is not None and _fits(match, request.method, path, values)
+    path = resolved_path(request.path, normalize=normalize)
+    values = header_values(request.headers, host_of(request, ""))
+    return path is not None and fits_request(match, request.method, path, values)
 
 
 def _same_chain(served: MeshService, called: MeshService) -> bool:

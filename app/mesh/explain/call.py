@@ -21,7 +21,7 @@ from app.mesh.explain.answer import (
     Walk,
     joined,
 )
-from app.mesh.explain.outside import explain_outside
+from app.mesh.explain.outside import Place, explain_outside, leave
 from app.mesh.explain.parties import Client, Objects, Target, find_client, find_target
 from app.mesh.explain.remedy import MESH_CONFIG, Remedies
 from app.mesh.explain.server import Servers
@@ -145,15 +145,12 @@ class _Call:
         return End(outcome=Outcome.DENIED, seen=CLOSED, remedy=self._remedies.without_sidecar())
 
     def _beside_the_mesh(self) -> End:
-        walk, key = self._walk, self._target.key
-        place = f"{key.path} is not of the mesh: its namespace is not, or no Pod has a sidecar"
-        if self._snapshot.config.traffic.enable_egress:
-            config = self._remedies.config
-            walk.ok("listener", f"{place}; mesh-wide egress lets the call out", config)
-            remedy = f"turn off spec.traffic.enableEgress in {config}"
-            return End(outcome=Outcome.ALLOWED, seen=ANSWERED, remedy=remedy, objects=(config,))
-        walk.failed("listener", f"{place}, and nothing lets the call out", key)
-        return End(outcome=Outcome.DENIED, seen=CLOSED, remedy=self._remedies.beside(key))
+        key, port = self._target.key, self._target.port
+        sentence = "is not of the mesh: its namespace is not, or no Pod has a sidecar"
+        self._walk.unknown("membership", f"{key.path} {sentence}", key)
+        host = f"{key.name}.{key.namespace}"
+        place = Place(host=host, address=self._target.addresses[0], port=port)
+        return leave(self._remedies, self._walk, place, missing=self._remedies.beside(key))
 
     # Through the client's sidecar
 

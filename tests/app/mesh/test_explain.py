@@ -191,6 +191,23 @@ def ask(*objects: RawObject, by: str = "shop/ann", to: str = "shop/web", **how: 
             id="host-outside-with-egress",
         ),
         pytest.param(
+            [factory.egress("shop/e", sources=["ann.shop"])],
+            {"to": "example.com:443"},
+            Outcome.ALLOWED,
+            "the application's answer",
+            "take ann.shop out of spec.sources of Egress shop/e",
+            id="egress-names-the-host",
+        ),
+        pytest.param(
+            [factory.egress("shop/e", sources=["ann.shop"], ports={80: "http"})],
+            {"to": "example.org:80"},
+            Outcome.DENIED,
+            "404",
+            "create an Egress in namespace shop with the source ann, the host example.org and the "
+            "port 80",
+            id="egress-names-another-host",
+        ),
+        pytest.param(
             [factory.permissive(), factory.traffic_split("shop/s", {"empty": 1}, root="web2")],
             {"to": "shop/web2"},
             Outcome.UNREACHABLE,

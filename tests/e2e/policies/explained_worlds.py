@@ -69,6 +69,8 @@ def world(seed: int, **traffic: Any) -> World:
     objects += [target(draw, f"t{number}") for number in range(draw.randint(1, 4))]
     if draw.random() < 0.5:
         objects.append(split(draw))
+    if draw.random() < 0.5:
+        objects.append(egress(draw))
     asked = {client: [question(draw) for _ in range(12)] for client in CLIENTS[:2]}
     asked["outside"] = [question(draw) for _ in range(3)]
     return World(seed=seed, objects=objects, traffic=traffic, asked=asked)
@@ -125,10 +127,24 @@ def split(draw: random.Random) -> dict[str, Any]:
     }
 
 
+def egress(draw: random.Random) -> dict[str, Any]:
+    sources = draw.sample(["buyer", "visitor"], draw.randint(1, 2))
+    return {
+        "apiVersion": "policy.openservicemesh.io/v1alpha1",
+        "kind": "Egress",
+        "metadata": {"name": "out", "namespace": "shop"},
+        "spec": {
+            "sources": [account(source) for source in sources],
+            "hosts": [draw.choice(["outside.outside", "elsewhere.example"])],
+            "ports": [{"number": 8000, "protocol": draw.choice(["http", "tcp"])}],
+        },
+    }
+
+
 def question(draw: random.Random) -> Asked:
     service = draw.choices(
         ["web.shop", "web-v1.shop", "web-v2.shop", "feed.shop", "empty.shop", "outside.outside"],
-        weights=[5, 5, 5, 4, 1, 1],
+        weights=[5, 5, 5, 4, 1, 3],
     )[0]
     if service == "feed.shop":
         return Asked(service=service, port=draw.choices([9000, 9001], weights=[6, 1])[0])
