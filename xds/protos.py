@@ -74,10 +74,12 @@ from envoy.config.listener.v3.listener_components_pb2 import (
 )
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.overload.v3.overload_pb2 import OverloadManager, ResourceMonitor
+from envoy.config.ratelimit.v3.rls_pb2 import RateLimitServiceConfig
 from envoy.config.rbac.v3.rbac_pb2 import RBAC, Permission, Policy, Principal
 from envoy.config.route.v3.route_components_pb2 import (
     DirectResponseAction,
     HeaderMatcher,
+    RateLimit,
     RetryPolicy,
     Route,
     RouteAction,
@@ -94,11 +96,18 @@ from envoy.extensions.access_loggers.stats.v3.stats_pb2 import Config as StatsAc
 from envoy.extensions.access_loggers.stream.v3.stream_pb2 import StdoutAccessLog
 from envoy.extensions.clusters.common.dns.v3.dns_pb2 import DnsLookupFamily
 from envoy.extensions.clusters.dns.v3.dns_cluster_pb2 import DnsCluster
+from envoy.extensions.common.ratelimit.v3.ratelimit_pb2 import RateLimitDescriptor
 from envoy.extensions.filters.common.fault.v3.fault_pb2 import FaultDelay
-from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
+from envoy.extensions.filters.http.ext_authz.v3.ext_authz_pb2 import BufferSettings, ExtAuthz
+from envoy.extensions.filters.http.fault.v3.fault_pb2 import FaultAbort, HTTPFault
 from envoy.extensions.filters.http.health_check.v3.health_check_pb2 import (
     HealthCheck as HealthCheckFilter,
 )
+from envoy.extensions.filters.http.local_ratelimit.v3.local_rate_limit_pb2 import (
+    LocalRateLimit as HttpLocalRateLimit,
+)
+from envoy.extensions.filters.http.ratelimit.v3.rate_limit_pb2 import RateLimit as HttpRateLimit
+from envoy.extensions.filters.http.ratelimit.v3.rate_limit_pb2 import RateLimitPerRoute
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC as HttpRbac  # noqa: N811
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBACPerRoute
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
@@ -109,6 +118,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
     HttpFilter,
     Rds,
+)
+from envoy.extensions.filters.network.local_ratelimit.v3.local_rate_limit_pb2 import (
+    LocalRateLimit as NetworkLocalRateLimit,
+)
+from envoy.extensions.filters.network.ratelimit.v3.rate_limit_pb2 import (
+    RateLimit as NetworkRateLimit,
 )
 from envoy.extensions.filters.network.rbac.v3.rbac_pb2 import RBAC as NetworkRbac  # noqa: N811
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import (
@@ -158,8 +173,10 @@ from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from envoy.type.matcher.v3.path_pb2 import PathMatcher
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
+from envoy.type.v3.http_status_pb2 import HttpStatus
 from envoy.type.v3.percent_pb2 import FractionalPercent, Percent
 from envoy.type.v3.range_pb2 import Int32Range
+from envoy.type.v3.token_bucket_pb2 import TokenBucket
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -190,6 +207,7 @@ __all__ = [
     "ApplicationProtocolInput",
     "BoolValue",
     "Bootstrap",
+    "BufferSettings",
     "CertificateValidationContext",
     "CidrRange",
     "CircuitBreakers",
@@ -215,6 +233,8 @@ __all__ = [
     "Duration",
     "Empty",
     "Endpoint",
+    "ExtAuthz",
+    "FaultAbort",
     "FaultDelay",
     "Filter",
     "FilterChain",
@@ -234,8 +254,11 @@ __all__ = [
     "HttpFilter",
     "HttpGrpcAccessLogConfig",
     "HttpInspector",
+    "HttpLocalRateLimit",
     "HttpProtocolOptions",
+    "HttpRateLimit",
     "HttpRbac",
+    "HttpStatus",
     "Int32Range",
     "IpMatcher",
     "KeepaliveSettings",
@@ -251,6 +274,8 @@ __all__ = [
     "Metadata",
     "MetadataMatcher",
     "MtlsAuthenticated",
+    "NetworkLocalRateLimit",
+    "NetworkRateLimit",
     "NetworkRbac",
     "Node",
     "NotHealthCheckFilter",
@@ -264,6 +289,10 @@ __all__ = [
     "Policy",
     "Principal",
     "RBACPerRoute",
+    "RateLimit",
+    "RateLimitDescriptor",
+    "RateLimitPerRoute",
+    "RateLimitServiceConfig",
     "Rds",
     "RegexMatcher",
     "ResourceMonitor",
@@ -298,6 +327,7 @@ __all__ = [
     "TlsCertificate",
     "TlsInspector",
     "TlsParametersMessage",
+    "TokenBucket",
     "TrafficDirection",
     "TransportProtocolInput",
     "TransportSocket",

@@ -1,6 +1,14 @@
-"""Host names that users write, as names of Services."""
+"""Host names that users write: what may be one, and which Service it means."""
 
 from __future__ import annotations
+
+_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:")
+_LONGEST = 253
+
+
+def is_host(text: str) -> bool:
+    """True for what may be a DNS name or an IP address."""
+    return 0 < len(text) <= _LONGEST and _CHARACTERS.issuperset(text)
 
 
 def own_service(host: str, namespace: str, dns_suffix: str) -> str:

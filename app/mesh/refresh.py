@@ -17,6 +17,7 @@ from app.mesh.findings import Finding
 from app.mesh.gateways import gateway_addresses
 from app.mesh.listing import NOT_ENFORCED, TABLE_KINDS, object_table, unenforced_objects
 from app.mesh.memory import NOTHING, Memory, Progress, ServiceState
+from app.mesh.policies.authorization import wrong_authorization
 from app.mesh.policies.source import PolicySource
 from app.mesh.resolve import Resolved, resolve
 from app.mesh.routes import NO_ROUTES
@@ -39,6 +40,7 @@ from app.objects.meta import (
     SERVICE_NAME_LABEL,
     ObjectKey,
     ObjectKind,
+    Problem,
     Rejected,
     selects,
 )
@@ -181,9 +183,8 @@ class _Step:
             namespace=self._scope.osm_namespace,
             name=self._scope.config_name,
         )
-        problems = (
-            [(one, "E3002") for one in (*found.problems, *incomplete(found.spec))] if found else []
-        )
+        wrong = _wrong(found) if found else ()
+        problems = [(one, "E3002") for one in wrong]
         problems += [(one, NOT_ENFORCED) for one in not_enforced(found.spec)] if found else []
         self._findings["config"] = tuple(
             Finding(key=key, field=one.field, reason=one.reason, code=code)
@@ -398,3 +399,9 @@ def _old_if_equal(
     old: Mapping[Name, MeshPod], new: Mapping[Name, MeshPod]
 ) -> Mapping[Name, MeshPod]:
     return old if old == new else new
+
+
+def _wrong(config: MeshConfig) -> tuple[Problem, ...]:
+    """What of the settings cannot be in force as written."""
+    spec = config.spec
+    return (*config.problems, *incomplete(spec), *wrong_authorization(spec))

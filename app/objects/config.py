@@ -168,7 +168,7 @@ class SidecarConfig(KubeModel):
 
 
 class ExternalAuthorization(KubeModel):
-    """The gRPC server that inbound HTTP requests are shown to; read, not yet asked."""
+    """The gRPC server that inbound HTTP requests are shown to."""
 
     enable: bool = False
     address: str = ""
@@ -280,7 +280,6 @@ class MeshConfigSpec(KubeModel):
 def not_enforced(spec: MeshConfigSpec) -> tuple[Problem, ...]:
     """What is asked for and read, but does nothing in this release; by field."""
     asked = {
-        "traffic.inboundExternalAuthorization": spec.traffic.inbound_external_authorization.enable,
         "observability.tracing": spec.observability.tracing.enable,
         "featureFlags.enableMeshRootCertificate": spec.feature_flags.enable_mesh_root_certificate,
     }

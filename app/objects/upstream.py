@@ -265,6 +265,30 @@ class RateLimit(KubeModel):
     global_: GlobalLimit | None = Field(None, alias="global")
 
 
+Percentage = Annotated[float, Field(ge=0, le=100)]
+
+
+class FaultDelay(KubeModel):
+    """Requests that wait before they are passed on."""
+
+    duration: Duration
+    percentage: Percentage = 100
+
+
+class FaultAbort(KubeModel):
+    """Requests that are answered at once, and not passed on."""
+
+    status: Annotated[int, Field(ge=200, le=599)]
+    percentage: Percentage = 100
+
+
+class FaultSetting(KubeModel):
+    """Failures made on purpose; both may hit one request, the delay first."""
+
+    delay: FaultDelay | None = None
+    abort: FaultAbort | None = None
+
+
 class RouteGlobalLimit(KubeModel):
     """What the shared service counts requests of one route by."""
 
@@ -285,6 +309,7 @@ class HttpRouteSetting(KubeModel):
     rate_limit: RouteRateLimit | None = None
     timeouts: RouteTimeouts | None = None
     """Kept by the servers of the host."""
+    fault: FaultSetting | None = None
 
 
 class UpstreamTrafficSettingSpec(KubeModel):
@@ -298,6 +323,7 @@ class UpstreamTrafficSettingSpec(KubeModel):
     load_balancer: LoadBalancer | None = None
     mirror: MirrorTo | None = None
     rate_limit: RateLimit | None = None
+    fault: FaultSetting | None = None
     http_routes: Annotated[tuple[HttpRouteSetting, ...], Bounded] = ()
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xds.builders import clusters, egress, ingress, listeners, names, routes, tls
+from xds.builders.filters import all_limits
 from xds.builders.inbound import InboundSpec
 from xds.builders.outbound import OutboundSpec, build_matcher, claims
 from xds.builders.sound import Fault, Repaired, repair_inbound, repair_outbound, repair_tls
 from xds.cache import BuildCache
 from xds.policy.identity import SubjectName
+from xds.policy.limits import RateLimitServer
 from xds.policy.proxy import ProxyPolicy, SecretTable, TlsParameters, TrustBundle
 from xds.policy.service import EndpointReader, MeshService
 from xds.policy.traffic import Inbound, Outbound, Upstream
@@ -143,6 +145,28 @@ def _inbound(cache: BuildCache, policy: ProxyPolicy) -> Iterable[Resource]:
         yield cache.get(ingress.build_ingress_routes, served)
     for service in _local_services(sound).values():
         yield cache.get(clusters.build_local_cluster, service)
+    for server in _limit_servers(sound):
+        name = names.limit_cluster(server)
+        yield cache.get(clusters.build_grpc_cluster, name, server.host, server.port)
+    asked = sound.authorization
+    if asked is not None and (sound.http or sound.ingress):
+        yield cache.get(
+            clusters.build_grpc_cluster,
+            names.AUTHORIZATION,
+            asked.host,
+            asked.port,
+            asked.timeout_seconds,
+        )
+
+
+def _limit_servers(inbound: Inbound) -> list[RateLimitServer]:
+    """Shared rate-limit services that a host, a route or a chain names; sorted, unique."""
+    limits = [one for port in inbound.http for host in port.hosts for one in all_limits(host)]
+    found = {one.shared.counter.server for one in limits if one.shared is not None}
+    chains = [chain.connections for port in inbound.http for chain in port.chains]
+    chains += [served.connections for served in inbound.tcp]
+    found |= {one.shared.server for one in chains if one.shared is not None}
+    return sorted(found)
 
 
 def _local_services(inbound: Inbound) -> dict[str, MeshService]:
@@ -243,6 +267,7 @@ def _check_inbound(
 ) -> None:
     sound = _sound_inbound(cache, inbound)
     _check(ResourceKind.CDS, _local_services(sound), own)
+    _check(ResourceKind.CDS, map(names.limit_cluster, _limit_servers(sound)), own)
     _check(ResourceKind.RDS, (names.inbound_routes(port.target) for port in sound.http), own)
     gateways = (names.ingress_routes(port.target, tls=port.tls) for port in sound.ingress)
     _check(ResourceKind.RDS, gateways, own)

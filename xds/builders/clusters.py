@@ -8,11 +8,11 @@ stalls Envoy for 15 s. Specification: data-plane 5.10 and 5.11.
 from __future__ import annotations
 
 from xds.builders import names, tls
-from xds.builders.settings import health_check, new_cluster
+from xds.builders.settings import HTTP_OPTIONS, health_check, new_cluster
 from xds.builders.telemetry import ENDPOINT_METADATA
 from xds.policy.proxy import TlsParameters
 from xds.policy.service import Endpoint, MeshService
-from xds.policy.settings import ClusterSettings
+from xds.policy.settings import ClusterSettings, Connections
 from xds.protos import (
     Address,
     Cluster,
@@ -25,7 +25,9 @@ from xds.protos import (
     Percent,
     SocketAddress,
     UInt32Value,
+    UpstreamHttpOptions,
     duration,
+    pack,
     resource_of,
 )
 from xds.protos import Endpoint as EndpointMessage
@@ -81,6 +83,25 @@ def build_metrics_cluster(name: str) -> Resource:
     return _resource(cluster)
 
 
+def build_grpc_cluster(
+    name: str, host: str, port: int, connect_seconds: float | None = None
+) -> Resource:
+    """A gRPC server outside the mesh, by DNS name or address; without a host, nobody answers."""
+    connections = Connections(connect_timeout_seconds=connect_seconds)
+    discovery = Cluster.STRICT_DNS if host else Cluster.STATIC
+    cluster = new_cluster(name, discovery, ClusterSettings(connections=connections))
+    cluster.typed_extension_protocol_options.clear()
+    options = UpstreamHttpOptions()
+    options.explicit_http_config.http2_protocol_options.SetInParent()
+    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(options))
+    cluster.load_assignment.cluster_name = name
+    if host:
+        cluster.dns_lookup_family = Cluster.V4_PREFERRED
+        cluster.respect_dns_ttl = True
+        _assign(cluster, port, host)
+    return _resource(cluster)
+
+
 def build_load_assignment(endpoints: tuple[Endpoint, ...], cluster: str) -> Resource:
     """The endpoints of a cluster in the order given; none is fine."""
     locality = LocalityLbEndpoints(
@@ -91,8 +112,8 @@ def build_load_assignment(endpoints: tuple[Endpoint, ...], cluster: str) -> Reso
     return resource_of(ResourceKind.EDS, cluster, assignment)
 
 
-def _assign(cluster: Cluster, port: int) -> None:
-    endpoint = EndpointMessage(address=_address(_LOOPBACK, port))
+def _assign(cluster: Cluster, port: int, host: str = _LOOPBACK) -> None:
+    endpoint = EndpointMessage(address=_address(host, port))
     locality = LocalityLbEndpoints(
         locality=Locality(zone=_LOCAL_ZONE),
         lb_endpoints=[LbEndpoint(endpoint=endpoint)],

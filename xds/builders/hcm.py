@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xds.builders import names, telemetry, tls
+from xds.builders.filters import NO_FILTERS, RequestFilters, request_filters
 from xds.policy.service import Workload
 from xds.protos import (
     AccessLog,
@@ -50,6 +51,7 @@ class InboundHttpSpec:
 
     target: int
     normalize_paths: bool
+    filters: RequestFilters = NO_FILTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class IngressHttpSpec:
 
     routes: str
     normalize_paths: bool
+    filters: RequestFilters = NO_FILTERS
 
 
 def outbound_hcm(spec: OutboundHttpSpec) -> Filter:
@@ -88,8 +91,7 @@ def inbound_hcm(spec: InboundHttpSpec) -> Filter:
     hcm.http_filters.append(_health_check())
     for log in hcm.access_log:
         _leave_out_checks(log)
-    hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
-    hcm.http_filters.append(_router())
+    hcm.http_filters.extend(inbound_filters(spec.filters))
     return _filter(hcm)
 
 
@@ -98,8 +100,7 @@ def ingress_hcm(spec: IngressHttpSpec) -> Filter:
     hcm = _mesh_hcm(spec.routes)
     if spec.normalize_paths:
         _normalize_paths(hcm)
-    hcm.http_filters.append(_http_filter(names.HTTP_RBAC, HttpRbac()))
-    hcm.http_filters.append(_router())
+    hcm.http_filters.extend(inbound_filters(spec.filters))
     return _filter(hcm)
 
 
@@ -110,6 +111,12 @@ def egress_hcm(spec: EgressHttpSpec) -> Filter:
         _normalize_paths(hcm)
     hcm.http_filters.append(_router())
     return _filter(hcm)
+
+
+def inbound_filters(spec: RequestFilters) -> list[HttpFilter]:
+    """What every chain of HTTP from elsewhere has, from the mesh or from gateways, in order."""
+    access = _http_filter(names.HTTP_RBAC, HttpRbac())
+    return [access, *request_filters(spec), _router()]
 
 
 def inline_hcm(stat_prefix: str, routes: RouteConfiguration) -> Filter:

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from xds.builders import hcm, ingress, names, rbac, telemetry, tls
+from xds.builders.filters import RequestFilters, connection_filters
 from xds.policy.identity import SubjectName
 from xds.policy.ingress import IngressPort
+from xds.policy.limits import ExternalAuthorization
 from xds.policy.proxy import TlsParameters
-from xds.policy.service import MeshService
 from xds.policy.traffic import Inbound, InboundHttp, InboundHttpPort, InboundTcp, TcpPermission
 from xds.protos import (
     ON_DOWNSTREAM_TLS_HANDSHAKE,
@@ -39,21 +40,24 @@ class InboundSpec:
     tcp: tuple[InboundTcp, ...]
     ingress: tuple[IngressPort, ...]
     """Without rules and sources: those come by RDS."""
+    authorization: ExternalAuthorization | None
     tls: TlsParameters
 
     @classmethod
     def of(cls, served: Inbound, parameters: TlsParameters) -> InboundSpec:
         """The part of the policy that decides the listener."""
+        asked = served.authorization
         ports = tuple(replace(port, rules=()) for port in served.ingress)
-        http = tuple((_http_spec(port), port.chains) for port in served.http)
-        return cls(http=http, tcp=served.tcp, ingress=ports, tls=parameters)
+        http = tuple((_http_spec(port, asked), port.chains) for port in served.http)
+        return cls(http=http, tcp=served.tcp, ingress=ports, authorization=asked, tls=parameters)
 
 
 def chains(spec: InboundSpec) -> list[FilterChain]:
     """The listener's chains, sorted by name."""
     found = [c for http, names_of in spec.http for c in _http_chains(http, names_of, spec.tls)]
     found += [_tcp_chain(served, spec.tls) for served in spec.tcp]
-    found += [chain for port in spec.ingress for chain in ingress.chains(port, spec.tls)]
+    asked = RequestFilters(authorization=spec.authorization)
+    found += [c for port in spec.ingress for c in ingress.chains(port, asked, spec.tls)]
     return sorted(found, key=lambda chain: chain.name)
 
 
@@ -62,10 +66,11 @@ def allowed_peers(permissions: Iterable[TcpPermission]) -> tuple[SubjectName, ..
     return tuple(sorted({name for one in permissions for name in one.principals}))
 
 
-def _http_spec(port: InboundHttpPort) -> hcm.InboundHttpSpec:
+def _http_spec(port: InboundHttpPort, asked: ExternalAuthorization | None) -> hcm.InboundHttpSpec:
     return hcm.InboundHttpSpec(
         target=port.target,
         normalize_paths=port.normalize_paths,
+        filters=RequestFilters.of(port.hosts, asked),
     )
 
 
@@ -79,7 +84,7 @@ def _http_chains(
             name=names.inbound_chain(chain.service),
             filter_chain_match=_match(spec.target, chain.server_name),
             transport_socket=socket,
-            filters=[manager],
+            filters=[*_counted(chain), manager],
         )
         for chain in served
     ]
@@ -92,8 +97,12 @@ def _tcp_chain(served: InboundTcp, parameters: TlsParameters) -> FilterChain:
         name=names.inbound_chain(served.service),
         filter_chain_match=_match(served.service.target, served.server_name),
         transport_socket=tls.downstream_tls(parameters, peers),
-        filters=[*filters, _tcp_proxy(served.service)],
+        filters=[*filters, *_counted(served), _tcp_proxy(served)],
     )
+
+
+def _counted(served: InboundHttp | InboundTcp) -> list[Filter]:
+    return connection_filters(served.connections, names.inbound_chain(served.service))
 
 
 def _match(port: int, server_name: str) -> FilterChainMatch:
@@ -105,12 +114,16 @@ def _match(port: int, server_name: str) -> FilterChainMatch:
     )
 
 
-def _tcp_proxy(service: MeshService) -> Filter:
+def _tcp_proxy(served: InboundTcp) -> Filter:
+    chain = names.inbound_chain(served.service)
     proxy = TcpProxy(
-        stat_prefix=names.inbound_chain(service),
-        cluster=names.local_cluster(service),
+        stat_prefix=chain,
+        cluster=names.local_cluster(served.service),
         access_log=[telemetry.stdout_log()],
-        upstream_connect_mode=ON_DOWNSTREAM_TLS_HANDSHAKE,
-        max_early_data_bytes=UInt32Value(value=_EARLY_BYTES),
     )
+    # While a shared service is asked, the handshake may end before the proxy is begun, which would
+    # then close the connection. Bytes pass after the handshake only, in either mode.
+    if served.connections.shared is None:
+        proxy.upstream_connect_mode = ON_DOWNSTREAM_TLS_HANDSHAKE
+        proxy.max_early_data_bytes.value = _EARLY_BYTES
     return Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))

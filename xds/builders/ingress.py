@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
 from xds.builders import hcm, names, tls
+from xds.builders.filters import RequestFilters
 from xds.builders.rbac import match_permission, named_principals
 from xds.builders.routes import route_matches
 from xds.policy.ingress import IngressChain, IngressPort, IngressRule
@@ -36,7 +37,9 @@ from xds.protos import (
 from xds.resource import Resource, ResourceKind
 
 
-def chains(port: IngressPort, parameters: TlsParameters) -> Iterator[FilterChain]:
+def chains(
+    port: IngressPort, filters: RequestFilters, parameters: TlsParameters
+) -> Iterator[FilterChain]:
     """The chains of the port; TLS without server names has one more, for the service's own.
 
     Envoy looks no further once the mesh's chain of that name has matched, but for ALPN.
@@ -45,6 +48,7 @@ def chains(port: IngressPort, parameters: TlsParameters) -> Iterator[FilterChain
         hcm.IngressHttpSpec(
             routes=names.ingress_routes(port.target, tls=port.tls),
             normalize_paths=port.normalize_paths,
+            filters=filters,
         )
     )
     for chain in port.chains:

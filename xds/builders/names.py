@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from xds.policy.egress import EgressProtocol
 from xds.policy.http import HttpMatch
+from xds.policy.limits import Counter, RateLimitServer
 from xds.policy.service import MeshService
 
 OUTBOUND_LISTENER = "outbound-listener"
@@ -33,6 +34,10 @@ HEALTH_HEADER = "x-osm-envoy-healthcheck"
 """What sidecars ask one another by, and answer without asking the application."""
 HTTP_RBAC = "envoy.filters.http.rbac"
 """Name of the filter and key of its settings per virtual host: both must be equal."""
+HTTP_LOCAL_LIMIT = "envoy.filters.http.local_ratelimit"
+HTTP_FAULT = "envoy.filters.http.fault"
+AUTHORIZATION = "ext-authz"
+"""The cluster of the server that is asked about requests."""
 
 
 def upstream_cluster(service: MeshService) -> str:
@@ -118,6 +123,16 @@ def inbound_host(service: MeshService, dns_suffix: str) -> str:
 def outbound_host(service: MeshService, dns_suffix: str) -> str:
     """The virtual host of a called service."""
     return f"outbound_virtual-host|{service.fqdn(dns_suffix)}"
+
+
+def limit_filter(counter: Counter) -> str:
+    """The HTTP filter that asks a shared rate-limit service on behalf of one Service."""
+    return f"envoy.filters.http.ratelimit/{counter.name}"
+
+
+def limit_cluster(server: RateLimitServer) -> str:
+    """The cluster of a shared rate-limit service."""
+    return f"{server.host}|{server.port}"
 
 
 def match_text(match: HttpMatch) -> str:

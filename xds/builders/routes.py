@@ -7,18 +7,24 @@ a policy edit changes nothing but this. Specification: data-plane 4.4 and 5.9.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from xds.builders import names, rbac
 from xds.builders.actions import apply_route_policy, apply_timeouts
+from xds.builders.filters import apply_limits
 from xds.policy.http import ANY_PATH, HttpMatch
+from xds.policy.limits import NO_LIMITS, RequestLimits
 from xds.policy.settings import NO_TIMEOUTS, RoutePolicy
 from xds.policy.traffic import InboundHost, OutboundHost, WeightedUpstream
 from xds.protos import (
     BoolValue,
+    HeaderMatcher,
     RegexMatcher,
     Route,
     RouteAction,
     RouteConfiguration,
     RouteMatch,
+    StringMatcher,
     UInt32Value,
     VirtualHost,
     WeightedCluster,
@@ -26,6 +32,8 @@ from xds.protos import (
     resource_of,
 )
 from xds.resource import Resource, ResourceKind
+
+_SEVERAL = 2
 
 
 def build_outbound_routes(hosts: tuple[OutboundHost, ...], port: int, dns_suffix: str) -> Resource:
@@ -86,18 +94,32 @@ def _weighted(upstreams: tuple[WeightedUpstream, ...]) -> WeightedCluster:
 
 
 def _inbound_host(host: InboundHost, dns_suffix: str) -> VirtualHost:
-    timeouts = dict(host.timeouts)
+    timeouts, limits = dict(host.timeouts), dict(host.route_limits)
     virtual = VirtualHost(name=names.inbound_host(host.service, dns_suffix), domains=host.domains)
     for rule in host.rules:
         action = RouteAction(cluster=names.local_cluster(host.service))
         apply_timeouts(action, timeouts.get(rule.match.path, NO_TIMEOUTS))
-        virtual.routes.extend(
-            Route(match=match, route=action) for match in route_matches(rule.match)
-        )
+        for match in _inbound_matches(rule.match, own := limits.get(rule.match.path, NO_LIMITS)):
+            route = Route(match=match, route=action)
+            apply_limits(route.typed_per_filter_config, own)
+            virtual.routes.append(route)
+    apply_limits(virtual.typed_per_filter_config, host.limits)
     rules = rbac.host_rbac(host.rules)
     if rules is not None:
         virtual.typed_per_filter_config[names.HTTP_RBAC].CopyFrom(pack(rules))
     return virtual
+
+
+def _inbound_matches(match: HttpMatch, limits: RequestLimits) -> list[RouteMatch]:
+    """As ``route_matches``; limited by itself, one for all methods: every route has its own bucket."""
+    if limits.local is None or len(match.methods) < _SEVERAL:
+        return route_matches(match)
+    (found,) = route_matches(replace(match, methods=()))
+    either = RegexMatcher(regex="|".join(match.methods))
+    found.headers.append(
+        HeaderMatcher(name=":method", string_match=StringMatcher(safe_regex=either))
+    )
+    return [found]
 
 
 def _path(pattern: str) -> RouteMatch:

@@ -35,7 +35,7 @@ _CONNECT_SECONDS = 5
 _SHORTEST_SECONDS = 0.001
 """Envoy refuses 0, and less than a millisecond is 0 to some of its timers."""
 _UNLIMITED = 4294967295
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _BALANCING = {
     Balancing.ROUND_ROBIN: Cluster.ROUND_ROBIN,
     Balancing.LEAST_REQUEST: Cluster.LEAST_REQUEST,
@@ -64,7 +64,7 @@ def new_cluster(
     )
     if settings.outliers is not None:
         cluster.outlier_detection.CopyFrom(_outliers(settings.outliers))
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pack(_http(connections)))
+    cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(_http(connections)))
     return cluster
 
 

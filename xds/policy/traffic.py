@@ -13,6 +13,13 @@ from xds.policy.egress import NO_EGRESS, Egress
 from xds.policy.http import HttpMatch
 from xds.policy.identity import ServiceIdentity, SubjectName
 from xds.policy.ingress import IngressPort
+from xds.policy.limits import (
+    NO_CONNECTION_LIMITS,
+    NO_LIMITS,
+    ConnectionLimits,
+    ExternalAuthorization,
+    RequestLimits,
+)
 from xds.policy.service import MeshService
 from xds.policy.settings import PLAIN_CLUSTER, PLAIN_ROUTE, ClusterSettings, RoutePolicy, Timeouts
 
@@ -130,6 +137,9 @@ class InboundHost:
     rules: tuple[InboundRule, ...]
     timeouts: tuple[tuple[str, Timeouts], ...] = ()
     """Of the routes whose path pattern is this text; sorted, paths are unique."""
+    limits: RequestLimits = NO_LIMITS
+    route_limits: tuple[tuple[str, RequestLimits], ...] = ()
+    """Instead of the host's, of the routes whose path pattern is this text; sorted, unique."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +148,7 @@ class InboundHttp:
 
     service: MeshService
     server_name: str
+    connections: ConnectionLimits = NO_CONNECTION_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +179,7 @@ class InboundTcp:
     server_name: str
     permissions: tuple[TcpPermission, ...] | None
     """None: any mesh identity (permissive mode). Never an empty tuple."""
+    connections: ConnectionLimits = NO_CONNECTION_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
@@ -178,3 +190,5 @@ class Inbound:
     tcp: tuple[InboundTcp, ...]
     ingress: tuple[IngressPort, ...] = ()
     """Sorted by target, plain HTTP first; at most one of each."""
+    authorization: ExternalAuthorization | None = None
+    """Who is asked about every HTTP request beside the rules; None: nobody."""

@@ -12,7 +12,9 @@ from dataclasses import replace
 
 from app.mesh.catalog.access import ANYBODY, http_rules, tcp_permissions
 from app.mesh.catalog.splits import roots_of
+from app.mesh.policies.authorization import external_authorization
 from app.mesh.policies.calls import server_timeouts
+from app.mesh.policies.limits import ServerLimits, server_limits
 from app.mesh.snapshot import MeshSnapshot
 from xds.policy.http import ANY_PATH
 from xds.policy.identity import ServiceIdentity
@@ -51,6 +53,7 @@ def compile_inbound(
             for target, chains in sorted(http.items())
         ),
         tcp=tuple(tcp),
+        authorization=external_authorization(snapshot.config),
     )
 
 
@@ -68,16 +71,40 @@ def _http_port(
     served: list[MeshService],
     rules: tuple[InboundRule, ...],
 ) -> InboundHttpPort:
-    suffix, settings = snapshot.dns_suffix, snapshot.policies.upstreams
+    suffix = snapshot.dns_suffix
     return InboundHttpPort(
         target=chains[0].target,
-        chains=tuple(InboundHttp(service=s, server_name=s.fqdn(suffix)) for s in chains),
+        chains=tuple(
+            InboundHttp(
+                service=s,
+                server_name=s.fqdn(suffix),
+                connections=_limits(snapshot, s).connections,
+            )
+            for s in chains
+        ),
         hosts=tuple(
-            replace(host, timeouts=server_timeouts(settings.get(host.service.parent)))
+            _as_set(snapshot, host)
             for host in _hosts([*served, *_roots(snapshot, served)], rules, suffix)
         ),
         normalize_paths=any(rule.match.path != ANY_PATH for rule in rules),
     )
+
+
+def _as_set(snapshot: MeshSnapshot, host: InboundHost) -> InboundHost:
+    """The host with what the UpstreamTrafficSetting of its Service asks of servers."""
+    setting = snapshot.policies.upstreams.get(host.service.parent)
+    limits = _limits(snapshot, host.service)
+    return replace(
+        host,
+        timeouts=server_timeouts(setting),
+        limits=limits.host,
+        route_limits=limits.routes,
+    )
+
+
+def _limits(snapshot: MeshSnapshot, service: MeshService) -> ServerLimits:
+    parent = service.parent
+    return server_limits(snapshot.policies.upstreams.get(parent), parent)
 
 
 def _roots(snapshot: MeshSnapshot, served: Iterable[MeshService]) -> list[MeshService]:
@@ -130,5 +157,8 @@ def _tcp_chain(
         if not permissions:
             return
     yield InboundTcp(
-        service=service, server_name=service.fqdn(snapshot.dns_suffix), permissions=permissions
+        service=service,
+        server_name=service.fqdn(snapshot.dns_suffix),
+        permissions=permissions,
+        connections=_limits(snapshot, service).connections,
     )

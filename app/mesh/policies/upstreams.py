@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from app.mesh.findings import Finding, finding_of
 from app.mesh.hosts import own_service
 from app.mesh.policies.calls import wrong_calls
+from app.mesh.policies.limits import wrong_limits
 from app.mesh.policies.source import PolicySource
 from app.mesh.ties import seniority
 from app.objects.upstream import UpstreamTrafficSetting, UpstreamTrafficSettingSpec
@@ -44,9 +45,11 @@ def upstreams_in_force(source: PolicySource) -> tuple[Upstreams, tuple[Finding, 
 def _wrong(
     setting: UpstreamTrafficSetting, service: str, source: PolicySource
 ) -> Iterator[Finding]:
-    """What of the setting clients cannot keep."""
+    """What of the setting neither clients nor servers can keep."""
     for field, reason in wrong_calls(setting.spec):
         yield finding_of(setting, field, reason, "E3002")
+    for problem in wrong_limits(setting.spec):
+        yield finding_of(setting, problem.field, problem.reason, "E3002")
     mirror = setting.spec.mirror
     if mirror is None:
         return

@@ -42,7 +42,6 @@ NOT_YET = "is read, but this release does not enforce it yet"
         ),
         pytest.param(
             {
-                "traffic": {"inboundExternalAuthorization": {"enable": True}},
                 "observability": {"tracing": {"enable": True}},
                 "featureFlags": {
                     "enableEnvoyActiveHealthChecks": True,
@@ -50,7 +49,6 @@ NOT_YET = "is read, but this release does not enforce it yet"
                 },
             },
             {
-                "spec.traffic.inboundExternalAuthorization": NOT_YET,
                 "spec.observability.tracing": NOT_YET,
                 "spec.featureFlags.enableMeshRootCertificate": NOT_YET,
             },
@@ -73,6 +71,28 @@ NOT_YET = "is read, but this release does not enforce it yet"
                     "secret": {"name": "s", "namespace": "edge"},
                 },
             }.items()
+        ),
+        pytest.param(
+            {
+                "traffic": {
+                    "inboundExternalAuthorization": {
+                        "enable": True,
+                        "address": "a b",
+                        "timeout": "0s",
+                        "failureModeAllow": True,
+                    }
+                }
+            },
+            {
+                f"spec.traffic.inboundExternalAuthorization.{field}": reason
+                for field, reason in {
+                    "address": "is not the name or address of a host: 'a b', so all requests are "
+                    "let through: correct it",
+                    "port": "is missing, so all requests are let through: write it",
+                    "timeout": "must lie between 1ms and 24h; 1s is used instead",
+                }.items()
+            },
+            id="nobody-to-ask",
         ),
         pytest.param(
             {

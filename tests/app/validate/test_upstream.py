@@ -18,6 +18,7 @@ WORLD = (
     factory.route_group("shop/g", all="/.*"),
 )
 HTTP = {"requests": 1, "unit": "second"}
+TIME = "must lie between 1ms and 24h: write such a time, or leave it out"
 SERVICE = {"rateLimitService": {"host": "rls.out", "port": 8081}, "domain": "d"}
 
 
@@ -123,6 +124,54 @@ CODE = "is not a status code that Envoy can answer: write one such as 429"
             id="status-of-a-route",
         ),
         pytest.param(
+            setting(rateLimit={"global": {"http": {**SERVICE, "domain": ""}}}),
+            "spec.rateLimit.global.http.domain",
+            "is empty: write the domain that the service has limits for",
+            id="no-domain",
+        ),
+        pytest.param(
+            setting(rateLimit={"global": {"http": {**SERVICE, "timeout": "0s"}}}),
+            "spec.rateLimit.global.http.timeout",
+            TIME,
+            id="no-time-to-answer",
+        ),
+        pytest.param(
+            setting(
+                rateLimit={
+                    "local": {
+                        "http": {**HTTP, "responseHeadersToAdd": [{"name": ":a", "value": "b"}]}
+                    }
+                }
+            ),
+            "spec.rateLimit.local.http.responseHeadersToAdd[0].name",
+            "is not the name of a header to answer with: ':a'",
+            id="name-of-no-header",
+        ),
+        pytest.param(
+            setting(fault={"delay": {"duration": "0s"}}),
+            "spec.fault.delay.duration",
+            TIME,
+            id="delay-of-no-time",
+        ),
+        pytest.param(
+            setting(fault={"abort": {"status": 199}}),
+            "spec.fault.abort.status",
+            "must be at least 200, not 199",
+            id="abort-with-no-status",
+        ),
+        pytest.param(
+            setting(httpRoutes=[{"path": "/.*", "fault": {"abort": {"status": 600}}}]),
+            "spec.httpRoutes[0].fault.abort.status",
+            "must be at most 599, not 600",
+            id="abort-of-a-route-with-no-status",
+        ),
+        pytest.param(
+            setting(fault={"delay": {"duration": "1s", "percentage": 101}}),
+            "spec.fault.delay.percentage",
+            "must be at most 100.0, not 101",
+            id="more-than-all",
+        ),
+        pytest.param(
             setting(rateLimit={"local": {"tcp": {"connections": 1}}}),
             "spec.rateLimit.local.tcp.unit",
             "is required: add it",
@@ -214,9 +263,10 @@ def test_status_that_envoy_knows_is_taken(status: int) -> None:
         ),
         pytest.param(
             setting(
+                rateLimit={"global": {"http": SERVICE}},
                 httpRoutes=[
                     {"path": "/.*", "rateLimit": {"global": {"descriptors": header("(")}}},
-                ]
+                ],
             ),
             "spec.httpRoutes[0].rateLimit.global.descriptors[0].entries[1].headerValueMatch"
             ".headers[0].regex",
@@ -229,6 +279,16 @@ def test_status_that_envoy_knows_is_taken(status: int) -> None:
             ".headers[0].regex",
             "is not a pattern RE2 can compile: missing ): (",
             id="header",
+        ),
+        pytest.param(
+            setting(
+                httpRoutes=[
+                    {"path": "/.*", "rateLimit": {"global": {"descriptors": header("a")}}},
+                ]
+            ),
+            "spec.httpRoutes[0].rateLimit.global",
+            "asks nobody: say in spec.rateLimit.global.http which service counts",
+            id="descriptors-that-nobody-counts",
         ),
     ],
 )

@@ -206,6 +206,11 @@ class PolicyMesh:
         (found,) = [pod for pod in pods if pod.name.rsplit("-", 2)[0] == workload]
         return found
 
+    def has_ready(self, workload: str) -> bool:
+        """True when the workload has one Pod, and it is ready."""
+        found = [pod for pod in read_pods(self._state) if pod.name.startswith(f"{workload}-")]
+        return len(found) == 1 and found[0].is_ready
+
     def api(self, path: str) -> Any:
         """The admin API's answer."""
         with urllib.request.urlopen(f"{self.api_address}{path}", timeout=10) as answer:
