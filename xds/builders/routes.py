@@ -111,7 +111,7 @@ def _inbound_host(host: InboundHost, dns_suffix: str) -> VirtualHost:
 
 
 def _inbound_matches(match: HttpMatch, limits: RequestLimits) -> list[RouteMatch]:
-    """As ``route_matches``; limited by itself, one for all methods: every route has its own bucket."""
+    """As ``route_matches``, but one for all methods where each would have a bucket of its own."""
     if limits.local is None or len(match.methods) < _SEVERAL:
         return route_matches(match)
     (found,) = route_matches(replace(match, methods=()))
