@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import xds_certificates
+import xds_limits
 
 from xds.builders.assemble import assemble
 from xds.cache import BuildCache
@@ -326,6 +327,30 @@ def split_http() -> Case:
     return _case(policy(BUYER, outbound=out), bookstore__store_v1=())
 
 
+def limited_server() -> Case:
+    """Two stores of one Pod, one of which is limited in all ways; a limited feed; all are asked."""
+    store, other = service("bookstore/bookstore", 80), service("bookstore/other", 80)
+    buys = HttpMatch(path="/buy", methods=("GET", "POST"))
+    rules = tuple(InboundRule(match=match, principals=None) for match in (buys, ANY_REQUEST))
+    limited = replace(
+        inbound_host(store, *rules),
+        limits=xds_limits.SOUND,
+        route_limits=(("/buy", xds_limits.OF_A_ROUTE),),
+    )
+    port = inbound_port(limited, inbound_host(other, *rules))
+    chain = replace(port.chains[0], connections=xds_limits.CONNECTIONS)
+    feed = replace(
+        inbound_tcp(service("bookstore/feed", 5000, Protocol.TCP)),
+        connections=xds_limits.CONNECTIONS,
+    )
+    served = Inbound(
+        http=(replace(port, chains=(chain, *port.chains[1:])),),
+        tcp=(feed,),
+        authorization=xds_limits.ASKED,
+    )
+    return _case(policy(STORE, inbound=served))
+
+
 def called_with_settings() -> Case:
     """Bounds, ejection, hashing, times, retries and copies; a canary; a TCP service, checked."""
     root, canary = service("bookstore/bookstore", 14001), service("bookstore/canary", 14001)
@@ -557,6 +582,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "tcp-server-first": tcp_server_first,
     "split-http": split_http,
     "called-with-settings": called_with_settings,
+    "limited-server": limited_server,
     "split-server": split_server,
     "split-tcp": split_tcp,
     "passthrough-denied": passthrough_denied,

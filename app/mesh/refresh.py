@@ -17,7 +17,7 @@ from app.mesh.findings import Finding
 from app.mesh.gateways import gateway_addresses
 from app.mesh.listing import NOT_ENFORCED, TABLE_KINDS, object_table, unenforced_objects
 from app.mesh.memory import NOTHING, Memory, Progress, ServiceState
-from app.mesh.policies.authorization import wrong_authorization
+from app.mesh.policies.authorization import wrong_settings
 from app.mesh.policies.source import PolicySource
 from app.mesh.resolve import Resolved, resolve
 from app.mesh.routes import NO_ROUTES
@@ -33,14 +33,13 @@ from app.mesh.snapshot import (
 from app.mesh.store import ObjectStore
 from app.mesh.table import NO_OBJECTS, ObjectTable, T
 from app.mesh.workloads import has_sidecar, mesh_namespaces, mesh_pod, repeated_port, workloads
-from app.objects.config import MeshConfig, MeshConfigSpec, incomplete, not_enforced
+from app.objects.config import MeshConfig, MeshConfigSpec, not_enforced
 from app.objects.core import Endpoints, EndpointSlice, Namespace, Pod, Service
 from app.objects.meta import (
     MONITORED_BY_LABEL,
     SERVICE_NAME_LABEL,
     ObjectKey,
     ObjectKind,
-    Problem,
     Rejected,
     selects,
 )
@@ -183,8 +182,7 @@ class _Step:
             namespace=self._scope.osm_namespace,
             name=self._scope.config_name,
         )
-        wrong = _wrong(found) if found else ()
-        problems = [(one, "E3002") for one in wrong]
+        problems = [(one, "E3002") for one in wrong_settings(found)] if found else []
         problems += [(one, NOT_ENFORCED) for one in not_enforced(found.spec)] if found else []
         self._findings["config"] = tuple(
             Finding(key=key, field=one.field, reason=one.reason, code=code)
@@ -399,9 +397,3 @@ def _old_if_equal(
     old: Mapping[Name, MeshPod], new: Mapping[Name, MeshPod]
 ) -> Mapping[Name, MeshPod]:
     return old if old == new else new
-
-
-def _wrong(config: MeshConfig) -> tuple[Problem, ...]:
-    """What of the settings cannot be in force as written."""
-    spec = config.spec
-    return (*config.problems, *incomplete(spec), *wrong_authorization(spec))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from app.mesh.policies.authorization import wrong_authorization
-from app.objects.config import MeshConfig, MeshConfigSpec, incomplete, not_enforced
+from app.mesh.policies.authorization import wrong_settings
+from app.objects.config import MeshConfig, MeshConfigSpec, not_enforced
 from app.objects.meta import ObjectKind, shown
 from app.objects.root import MeshRootCertificate, MeshRootCertificateSpec
 from app.validate.context import Context
@@ -31,8 +31,7 @@ _ROLE = "spec.role"
 
 def mesh_config(new: MeshConfig, _: MeshConfig | None, context: Context) -> Iterator[Remark]:
     """What is not in force as written, and what switches something else off."""
-    wrong = (*incomplete(new.spec), *wrong_authorization(new.spec), *not_enforced(new.spec))
-    for problem in (*new.problems, *wrong):
+    for problem in (*wrong_settings(new), *not_enforced(new.spec)):
         yield warn(problem.field, problem.reason)
     yield from _tls(new.spec)
     yield from _ignored(new.spec)

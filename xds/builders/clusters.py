@@ -17,6 +17,8 @@ from xds.protos import (
     Address,
     Cluster,
     ClusterLoadAssignment,
+    DnsCluster,
+    DnsLookupFamily,
     HealthStatus,
     LbEndpoint,
     Locality,
@@ -88,16 +90,16 @@ def build_grpc_cluster(
 ) -> Resource:
     """A gRPC server outside the mesh, by DNS name or address; without a host, nobody answers."""
     connections = Connections(connect_timeout_seconds=connect_seconds)
-    discovery = Cluster.STRICT_DNS if host else Cluster.STATIC
-    cluster = new_cluster(name, discovery, ClusterSettings(connections=connections))
+    cluster = new_cluster(name, Cluster.STATIC, ClusterSettings(connections=connections))
     cluster.typed_extension_protocol_options.clear()
     options = UpstreamHttpOptions()
     options.explicit_http_config.http2_protocol_options.SetInParent()
     cluster.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(pack(options))
     cluster.load_assignment.cluster_name = name
     if host:
-        cluster.dns_lookup_family = Cluster.V4_PREFERRED
-        cluster.respect_dns_ttl = True
+        dns = DnsCluster(respect_dns_ttl=True, dns_lookup_family=DnsLookupFamily.V4_PREFERRED)
+        by_dns = Cluster.CustomClusterType(name="envoy.clusters.dns", typed_config=pack(dns))
+        cluster.cluster_type.CopyFrom(by_dns)
         _assign(cluster, port, host)
     return _resource(cluster)
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from xds.builders import names, tls
+from xds.builders.sound_limits import sound_authorization, sound_connections, sound_requests
 from xds.policy.egress import Egress, EgressHost, EgressStream
 from xds.policy.http import HttpMatch
 from xds.policy.ingress import IngressChain, IngressPort
+from xds.policy.limits import ExternalAuthorization
 from xds.policy.proxy import TlsParameters
 from xds.policy.traffic import (
     DeniedPort,
@@ -39,6 +42,7 @@ _MAX_WEIGHTS = 4294967295
 _CONTROL = frozenset("\0\r\n")
 
 Host = TypeVar("Host", OutboundHost, InboundHost, EgressHost)
+Served = TypeVar("Served", InboundHttp, InboundTcp)
 Part = TypeVar("Part")
 Policy = TypeVar("Policy")
 
@@ -87,6 +91,7 @@ def repair_inbound(inbound: Inbound) -> Repaired[Inbound] | None:
         http=_kept(check.http(port) for port in inbound.http),
         tcp=_kept(check.tcp(served) for served in inbound.tcp),
         ingress=_kept(check.ingress(port) for port in inbound.ingress),
+        authorization=check.authorization(inbound.authorization),
     )
     return Repaired(policy=sound, faults=tuple(check.faults)) if check.faults else None
 
@@ -300,7 +305,7 @@ class _InboundCheck(_Check):
         if not chains:
             self.drop(unit, "no chain leads to it")
             return None
-        hosts = tuple(self._rules(host) for host in self.hosts(unit, port.hosts))
+        hosts = tuple(self._limits(self._rules(host)) for host in self.hosts(unit, port.hosts))
         return replace(port, chains=chains, hosts=hosts)
 
     def tcp(self, served: InboundTcp) -> InboundTcp | None:
@@ -308,6 +313,7 @@ class _InboundCheck(_Check):
         target = served.service.target
         if not self.port(unit, target) or not self._claim(unit, target, served.server_name):
             return None
+        served = self._connections(served)
         if served.permissions is None:
             return served
         permissions = _kept(self._permission(unit, one) for one in served.permissions)
@@ -339,7 +345,21 @@ class _InboundCheck(_Check):
 
     def _http_chain(self, target: int, chain: InboundHttp) -> InboundHttp | None:
         unit = names.inbound_chain(chain.service)
-        return chain if self._claim(unit, target, chain.server_name) else None
+        return self._connections(chain) if self._claim(unit, target, chain.server_name) else None
+
+    def authorization(self, asked: ExternalAuthorization | None) -> ExternalAuthorization | None:
+        """Whom Envoy can ask; None only where nobody is to be asked."""
+        drop = partial(self.drop, "external authorisation")
+        return None if asked is None else sound_authorization(asked, drop)
+
+    def _connections(self, served: Served) -> Served:
+        drop = partial(self.drop, names.inbound_chain(served.service))
+        return replace(served, connections=sound_connections(served.connections, drop))
+
+    def _limits(self, host: InboundHost) -> InboundHost:
+        drop = partial(self.drop, f"host {host.service.full_name}")
+        routes = ((path, sound_requests(limits, drop)) for path, limits in host.route_limits)
+        return replace(host, limits=sound_requests(host.limits, drop), route_limits=tuple(routes))
 
     def _claim(self, unit: str, target: int, server_name: str) -> bool:
         key = (target, server_name.lower())

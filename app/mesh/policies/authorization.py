@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from app.mesh.hosts import is_host
-from app.objects.config import MeshConfigSpec
+from app.objects.config import MeshConfig, MeshConfigSpec, incomplete
 from app.objects.meta import Problem, shown
 from xds.policy.limits import ExternalAuthorization
 
@@ -35,6 +35,11 @@ def external_authorization(config: MeshConfigSpec) -> ExternalAuthorization | No
         timeout_seconds=timeout.total_seconds(),
         allow_on_failure=asked.failure_mode_allow,
     )
+
+
+def wrong_settings(config: MeshConfig) -> tuple[Problem, ...]:
+    """All of the MeshConfig that cannot be in force as written."""
+    return (*config.problems, *incomplete(config.spec), *wrong_authorization(config.spec))
 
 
 def wrong_authorization(config: MeshConfigSpec) -> Iterator[Problem]:
