@@ -140,9 +140,13 @@ class _Call:
         if not self._target.views:
             self._walk.ok("listener", "no sidecar of the mesh is on either side")
             return End(outcome=Outcome.ALLOWED, seen=ANSWERED)
-        sentence = "the server's sidecar takes only those who show a certificate of the mesh"
-        self._walk.failed("certificate", sentence)
-        return End(outcome=Outcome.DENIED, seen=CLOSED, remedy=self._remedies.without_sidecar())
+        sentence = "the client shows no certificate of the mesh"
+        self._walk.unknown("certificate", f"{sentence}: only an IngressBackend can let it in")
+        servers = Servers(self._catalog, self._walk, self._remedies)
+        request = self._request()
+        return joined(
+            end for view in self._target.views for end in servers.plain_ends(view.service, request)
+        )
 
     def _beside_the_mesh(self) -> End:
         key, port = self._target.key, self._target.port

@@ -44,6 +44,8 @@ class Client:
     identity: ServiceIdentity
     profile: ProxyProfile | None
     """None: it has no sidecar."""
+    address: str = ""
+    """Of one Pod of it without sidecar; empty: not known."""
 
     def __str__(self) -> str:
         return str(self.identity)
@@ -162,7 +164,8 @@ def _without_sidecar(snapshot: MeshSnapshot, pod: Pod, walk: Walk) -> Client:
     if has_sidecar(pod):
         why = "the sidecar it has is not of this mesh, or its Pod is no longer served"
     walk.failed("injection", f"no sidecar takes its traffic: {why}", key)
-    return Client(identity=identity, profile=None)
+    address = min(pod.addresses, default="")
+    return Client(identity=identity, profile=None, address=address)
 
 
 def _bare_pods(objects: Objects, namespace: str, name: str) -> list[Pod]:

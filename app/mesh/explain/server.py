@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from app.mesh.authorize import Verdict, authorize
 from app.mesh.catalog.compile import Catalog
-from app.mesh.explain.answer import CLOSED, End, Outcome, Walk
+from app.mesh.explain.answer import ANSWERED, CLOSED, End, Outcome, Walk
 from app.mesh.explain.parties import pod_key
 from app.mesh.explain.remedy import Remedies, target_key
+from app.mesh.ingress import Arrival, authorize_ingress
 from app.mesh.profiles import profile_of
 from app.mesh.snapshot import MeshPod
 from xds.policy.http import RequestSeen
@@ -17,6 +18,7 @@ from xds.policy.service import Endpoint, MeshService
 from xds.policy.traffic import Upstream
 
 _STATUS = {Verdict.FORBIDDEN: "403", Verdict.NOT_FOUND: "404", Verdict.MALFORMED: "400"}
+_NOBODY = "255.255.255.255"
 _ANY = RequestSeen(method="", path="/")
 
 
@@ -49,6 +51,28 @@ class Servers:
             where = f"{service.full_name} is served by {', '.join(pods)}"
             self._walk.ok("endpoints", f"{where} as {profile.identity}", *keys)
             yield self._at(profile, service, request)
+
+    def plain_ends(self, service: MeshService, request: RequestSeen) -> Iterator[End]:
+        """How a call in plain HTTP, without a certificate, ends at each kind of server."""
+        endpoints = list(self._snapshot.endpoints.endpoints(service, None))
+        if not endpoints:
+            self._walk.failed("endpoints", f"{service.full_name} has no ready Pod with a sidecar")
+            remedy = f"have a ready Pod with a sidecar stand behind {service.parent}"
+            yield End(outcome=Outcome.UNREACHABLE, seen=CLOSED, remedy=remedy)
+        for profile in self._profiles(endpoints):
+            yield self._plain_at(profile, service, request)
+
+    def _plain_at(self, profile: ProxyProfile, service: MeshService, request: RequestSeen) -> End:
+        address = self._client.address or _NOBODY
+        arrival = Arrival(target=service.target, address=address, request=request)
+        verdict = authorize_ingress(self._catalog.compile(profile).inbound, arrival)
+        if verdict is Verdict.ALLOWED:
+            self._walk.ok("rules", f"an IngressBackend lets {address} call {service.full_name}")
+            remedy = f"take {address} out of spec.sources of the IngressBackend"
+            return End(outcome=Outcome.ALLOWED, seen=ANSWERED, remedy=remedy)
+        self._walk.failed("rules", f"no IngressBackend lets it call {service.full_name}")
+        seen = _STATUS.get(verdict, CLOSED)
+        return End(outcome=Outcome.DENIED, seen=seen, remedy=self._remedies.without_sidecar())
 
     def _profiles(self, endpoints: list[Endpoint]) -> dict[ProxyProfile, list[str]]:
         found: dict[ProxyProfile, list[str]] = {}

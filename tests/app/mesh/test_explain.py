@@ -34,7 +34,7 @@ WORLD = [
     factory.pod("shop/bob"),
     factory.pod("shop/bare", sidecar=False),
     factory.service("out/far"),
-    factory.pod("out/far", sidecar=False),
+    factory.pod("out/far", sidecar=False, ip="10.9.9.9"),
     GROUP,
 ]
 LET_ANN = factory.traffic_target("shop/t", to="web", sources=["ann.shop"], groups=["g"])
@@ -147,6 +147,20 @@ def ask(*objects: RawObject, by: str = "shop/ann", to: str = "shop/web", **how: 
             "have the Pods of bare.shop injected (add namespace shop to the mesh and create them "
             "anew), or let them in with an IngressBackend",
             id="client-without-sidecar",
+        ),
+        pytest.param(
+            [
+                factory.mesh_config(
+                    traffic={"enablePermissiveTrafficPolicyMode": True},
+                    featureFlags={"enableIngressBackendPolicy": True},
+                ),
+                factory.ingress_backend("shop/i"),
+            ],
+            {**GO, "by": "out/far"},
+            Outcome.ALLOWED,
+            "the application's answer",
+            "take 10.9.9.9 out of spec.sources of the IngressBackend",
+            id="client-without-sidecar-by-ingress-backend",
         ),
         pytest.param(
             [factory.permissive()],
