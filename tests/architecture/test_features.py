@@ -17,8 +17,7 @@ UNPROVEN: dict[str, tuple[str, ...]] = {
     "MeshConfig": (
         "spec.observability.tracing",
         "spec.observability.prometheusAddress",
-        "spec.certificate",
-        "spec.featureFlags",
+        "spec.featureFlags.enableMeshRootCertificate",
     ),
     "MeshRootCertificate": ("",),
     "Telemetry": ("",),

@@ -97,6 +97,9 @@ class Servers:
     def _allowed(
         self, profile: ProxyProfile, service: MeshService, request: RequestSeen | None
     ) -> End:
+        if request is not None and self._asks_others():
+            sentence = "the service of inboundExternalAuthorization is asked too, and may refuse"
+            self._walk.unknown("authorization", sentence, self._remedies.config)
         if self._snapshot.config.traffic.enable_permissive_traffic_policy_mode:
             sentence = "permissive mode: all accounts of the mesh may call each other"
             self._walk.ok("rules", sentence, self._remedies.config)
@@ -112,6 +115,9 @@ class Servers:
         lets = "lets" if len(keys) <= 1 else "let"
         self._walk.ok("rules", f"{named} {lets} {self._client} call {profile.identity}", *keys)
         return self._remedies.granted(rules)
+
+    def _asks_others(self) -> bool:
+        return self._snapshot.config.traffic.inbound_external_authorization.enable
 
     def _refused(
         self,

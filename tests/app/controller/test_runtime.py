@@ -147,6 +147,15 @@ def test_mesh_config_decides_the_kind_of_keys() -> None:
     assert "RSA" in facts.signature_algorithm
 
 
+def test_mesh_config_decides_how_long_certificates_live() -> None:
+    config = factory.mesh_config(certificate={"serviceCertValidityDuration": "2h"})
+    with running(compute(*OBJECTS, config)) as runtime:
+        wait_for(lambda: len(runtime.certificates()) == 2)
+        (store,) = [one for one in runtime.certificates() if one.name == "store.shop"]
+    # A certificate is valid from a little before it was issued.
+    assert timedelta(hours=2) <= store.not_after - store.not_before < timedelta(hours=3)
+
+
 def test_pods_are_injected_with_the_address_of_the_server() -> None:
     made = compute(*OBJECTS)
     pod = factory.pod("shop/new", sidecar=False)
