@@ -53,6 +53,20 @@ def test_statuses_say_what_is_in_force_and_why_not() -> None:
     assert len(desk.writer.calls) == 3
 
 
+def test_way_in_that_has_a_source_without_endpoints_is_an_error() -> None:
+    gateway = {"kind": "Service", "name": "gone", "namespace": "shop"}
+    anybody = {"kind": "IPRange", "name": "10.0.0.0/8"}
+    good = factory.ingress_backend("shop/good", ("web", 8080), sources=[anybody])
+    wrong = factory.ingress_backend("shop/wrong", ("api", 8080), sources=[gateway])
+    flag = factory.mesh_config(featureFlags={"enableIngressBackendPolicy": True})
+    desk = Desk(good, wrong)
+    desk.snapshot = desk.mesh.refresh([factory.changed(flag)])
+    desk.step()
+    reason = "spec.sources[0].name: endpoints not found for service shop/gone"
+    assert desk.status(good) == IN_FORCE
+    assert desk.status(wrong) == {"currentStatus": "error", "reason": reason}
+
+
 def test_status_is_written_when_it_changes_and_not_again() -> None:
     desk = Desk(GOOD, SECOND)
     desk.step()
