@@ -236,6 +236,10 @@ FINDINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "IngressWithoutPrincipal",
             "An IngressBackend asks gateways for certificates and names none: nobody is let in.",
         ),
+        "E2015": (
+            "TrafficDenyRouteUnusable",
+            "A rule of a TrafficDeny leads to no usable route, so all of its sources is denied.",
+        ),
         "E3000": (
             "EndpointsNotFound",
             "A source Service of an IngressBackend has no endpoints, so it lets nobody in.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from app.mesh.policies.part import Denial, Policies
 from app.mesh.snapshot import (
     AccessRule,
     EndpointTable,
@@ -86,6 +87,22 @@ def access(
     )
 
 
+def denial(
+    source: str | None,
+    *,
+    matches: Iterable[HttpMatch] = (),
+    ports: Iterable[int] | None = (),
+    name: str = "shop/deny",
+) -> Denial:
+    """A denial for one source, or for everybody."""
+    return Denial(
+        name=name,
+        sources=None if source is None else (identity(source),),
+        matches=tuple(sorted(set(matches))),
+        ports=None if ports is None else frozenset(ports),
+    )
+
+
 def split(root: str, weights: Mapping[str, int]) -> Split:
     namespace, _, name = root.partition("/")
     return Split(
@@ -142,6 +159,7 @@ def mesh(
     permissive: bool = False,
     egress: bool = False,
     issuers: Issuers | None = None,
+    denials: Mapping[str, tuple[Denial, ...]] | None = None,
     config: Mapping[str, object] | None = None,
     dns_suffix: str = "cluster.local",
     endpoints: Mapping[MeshService, tuple[Endpoint, ...]] | None = None,
@@ -158,6 +176,9 @@ def mesh(
         rules=rules(granted, splits),
         endpoints=EndpointTable(by_service=endpoints or {}),
         rejected=(),
+        policies=Policies(
+            denials={identity(account): found for account, found in (denials or {}).items()}
+        ),
     )
 
 

@@ -214,7 +214,7 @@ def _mesh_namespaces(settings: Settings) -> dict[str, Any]:
 
 
 def _refusing_rules(settings: Settings) -> list[dict[str, Any]]:
-    own = ("ingressbackends", "egresses", "upstreamtrafficsettings")
+    own = ("ingressbackends", "egresses", "upstreamtrafficsettings", "trafficdenies")
     rules = [_rule(_POLICY, ("v1alpha1",), own)]
     if settings.validate_traffic_target:
         rules.append(_rule("access.smi-spec.io", ("v1alpha3",), ("traffictargets",)))

@@ -17,7 +17,7 @@ from app.objects.patterns import matches
 from xds.policy.http import HttpMatch, RequestSeen
 from xds.policy.identity import SubjectName
 from xds.policy.service import MeshService
-from xds.policy.traffic import Inbound, InboundHost, InboundHttpPort, InboundTcp
+from xds.policy.traffic import Inbound, InboundHost, InboundHttpPort, InboundRule, InboundTcp
 
 _AUTHORITY = ":authority"
 _JOINED = frozenset((
@@ -44,7 +44,7 @@ class Verdict(StrEnum):
     ALLOWED = "allowed"
     """It reaches the application."""
     FORBIDDEN = "forbidden"
-    """403: some rule names the request, none of them for this caller."""
+    """403: some rule names the request, none of them for this caller; or it is denied."""
     NOT_FOUND = "not found"
     """404: no rule of the host names the request."""
     MALFORMED = "malformed"
@@ -96,6 +96,8 @@ def _same_chain(served: MeshService, called: MeshService) -> bool:
 
 
 def _admits(tcp: InboundTcp, caller: Collection[SubjectName]) -> bool:
+    if any(name in caller for name in tcp.denied):
+        return False
     if tcp.permissions is None:
         return True
     return any(name in caller for one in tcp.permissions for name in one.principals)
@@ -115,10 +117,20 @@ def _answer(
     fitting = [rule for rule in rules if fits_request(rule.match, request.method, path, headers)]
     if not fitting:
         return Verdict.NOT_FOUND
+    denials = () if virtual_host is None else virtual_host.denials
+    if any(
+        _names_one(rule, caller) and fits_request(rule.match, request.method, path, headers)
+        for rule in denials
+    ):
+        return Verdict.FORBIDDEN
     for rule in fitting:
-        if rule.principals is None or any(name in caller for name in rule.principals):
+        if _names_one(rule, caller):
             return Verdict.ALLOWED
     return Verdict.FORBIDDEN
+
+
+def _names_one(rule: InboundRule, caller: Collection[SubjectName]) -> bool:
+    return rule.principals is None or any(name in caller for name in rule.principals)
 
 
 def resolved_path(path: str, *, normalize: bool) -> str | None:

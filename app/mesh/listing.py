@@ -40,6 +40,7 @@ _NAMESPACE_KINDS = frozenset(
         ObjectKind.INGRESS_BACKEND,
         ObjectKind.RETRY,
         ObjectKind.UPSTREAM_TRAFFIC_SETTING,
+        ObjectKind.TRAFFIC_DENY,
         ObjectKind.TELEMETRY,
     }
 )

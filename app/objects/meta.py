@@ -115,6 +115,7 @@ class ObjectKind(StrEnum):
     INGRESS_BACKEND = "IngressBackend"
     RETRY = "Retry"
     UPSTREAM_TRAFFIC_SETTING = "UpstreamTrafficSetting"
+    TRAFFIC_DENY = "TrafficDeny"
     TELEMETRY = "Telemetry"
     EXTENSION_SERVICE = "ExtensionService"
     MESH_ROOT_CERTIFICATE = "MeshRootCertificate"

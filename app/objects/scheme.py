@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from app.objects import config, core, policy, root, smi, upstream
+from app.objects import access, config, core, policy, root, smi, upstream
 from app.objects.meta import (
     KubeObject,
     ObjectKey,
@@ -90,6 +90,7 @@ _VERSIONS = (
         model=upstream.UpstreamTrafficSetting,
         api_versions=_POLICY,
     ),
+    Version(kind=ObjectKind.TRAFFIC_DENY, model=access.TrafficDeny, api_versions=_POLICY),
     Version(kind=ObjectKind.TELEMETRY, model=policy.Telemetry, api_versions=_POLICY),
     Version(kind=ObjectKind.EXTENSION_SERVICE, model=policy.ExtensionService, api_versions=_CONFIG),
     Version(

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.mesh.snapshot import MeshSnapshot
+from app.objects.access import TrafficDeny
 from app.objects.config import MeshConfig
 from app.objects.meta import KubeObject, ObjectKey, ObjectKind, RawObject, Rejected, shown
 from app.objects.policy import Egress, ExtensionService, IngressBackend, Retry, Telemetry
@@ -22,7 +23,7 @@ from app.objects.root import MeshRootCertificate
 from app.objects.scheme import KINDS, decode
 from app.objects.smi import HTTPRouteGroup, TCPRoute, TrafficSplit, TrafficTarget
 from app.objects.upstream import UpstreamTrafficSetting
-from app.validate import config, policy, smi, upstream
+from app.validate import access, config, policy, smi, upstream
 from app.validate.context import Context
 from app.validate.verdict import Remark, Verdict, refuse, verdict, warn
 
@@ -56,6 +57,7 @@ _RULES: Mapping[type[KubeObject], _Kind] = MappingProxyType(
         IngressBackend: _Kind(rule=policy.ingress_backend, may_refuse=True),
         Retry: _Kind(rule=policy.retry, may_refuse=False),
         Telemetry: _Kind(rule=policy.telemetry, may_refuse=False),
+        TrafficDeny: _Kind(rule=access.traffic_deny, may_refuse=True),
         UpstreamTrafficSetting: _Kind(rule=upstream.upstream_traffic_setting, may_refuse=True),
         ExtensionService: _Kind(rule=policy.extension_service, may_refuse=False),
         MeshConfig: _Kind(rule=config.mesh_config, may_refuse=False),

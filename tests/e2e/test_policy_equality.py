@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from app.mesh.authorize import Verdict, authorize
 from app.mesh.catalog.compile import compile_policy
 from app.mesh.paths import normalized
+from app.mesh.policies.part import Denial
 from app.mesh.snapshot import AccessRule
 from xds.policy.http import HeaderMatch, HttpMatch, RequestSeen
 from xds.policy.identity import Issuer, Issuers, SubjectName
@@ -94,6 +95,12 @@ RULES = st.builds(
     matches=st.sets(MATCHES, max_size=3),
     ports=st.none() | st.none() | st.sets(st.sampled_from((8080, 8081, 9090)), max_size=2),
     any_port=st.sampled_from((False, False, True)),
+)
+DENIALS = st.builds(
+    snapshots.denial,
+    source=st.sampled_from((*CALLERS, "shop/eve", None)),
+    matches=st.sets(MATCHES, max_size=2),
+    ports=st.sampled_from(((), (), (), (8081,), (9090,), None)),
 )
 REQUESTS = st.builds(
     lambda method, path, host, headers: RequestSeen(
@@ -222,7 +229,13 @@ def names_of(caller: str, issuer: Issuer) -> tuple[SubjectName, ...]:
     return tuple({one.subject_name(who) for one in both})
 
 
-def policy_of(granted: list[AccessRule], issuers: Issuers) -> ProxyPolicy:
+def policy_of(
+    granted: list[AccessRule],
+    issuers: Issuers,
+    *,
+    denials: tuple[Denial, ...] = (),
+    permissive: bool = False,
+) -> ProxyPolicy:
     views = [snapshots.view(served, "10.0.0.1") for served in SERVED]
     mesh = snapshots.mesh(
         *views,
@@ -230,6 +243,8 @@ def policy_of(granted: list[AccessRule], issuers: Issuers) -> ProxyPolicy:
         granted=granted,
         splits=[snapshots.split("shop/root", {"cart": 100})],
         issuers=issuers,
+        denials={"shop/cart": denials},
+        permissive=permissive,
     )
     return compile_policy(mesh, snapshots.profile("shop/cart", *SERVED))
 
@@ -245,10 +260,18 @@ def test_model_decides_as_envoy(server: Pod) -> None:
     @given(
         granted=st.lists(RULES, min_size=1, max_size=5),
         issuers=st.sampled_from(ISSUERS),
+        denials=st.lists(DENIALS, max_size=2).map(tuple),
+        permissive=st.sampled_from((False, False, True)),
         questions=st.lists(QUESTIONS, min_size=10, max_size=20),
     )
-    def law(granted: list[AccessRule], issuers: Issuers, questions: list[Question]) -> None:
-        policy = policy_of(granted, issuers)
+    def law(
+        granted: list[AccessRule],
+        issuers: Issuers,
+        denials: tuple[Denial, ...],
+        permissive: bool,
+        questions: list[Question],
+    ) -> None:
+        policy = policy_of(granted, issuers, denials=denials, permissive=permissive)
         feed(server, policy)
         with Client(server) as client:
             for question in questions:

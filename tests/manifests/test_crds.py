@@ -47,6 +47,7 @@ SERVED = [
             True,
         ),
         ("Telemetry", "telemetry", "v1alpha1", "v1alpha1", "", "Status Age", True),
+        ("TrafficDeny", "td", "v1alpha1", "v1alpha1", "", "Destination Age", False),
         ("TrafficTarget", "tt", "v1alpha3", "v1alpha3", "v1alpha2 v1alpha1", "", False),
         ("HTTPRouteGroup", "htr", "v1alpha4", "v1alpha4", "v1alpha3 v1alpha2 v1alpha1", "", False),
         ("TCPRoute", "tr", "v1alpha4", "v1alpha4", "v1alpha3 v1alpha2 v1alpha1", "", False),

@@ -52,6 +52,8 @@ class InboundHttpSpec:
     target: int
     normalize_paths: bool
     filters: RequestFilters = NO_FILTERS
+    denies: bool = False
+    """True puts the filter of denials in; what is denied comes by RDS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ def inbound_hcm(spec: InboundHttpSpec) -> Filter:
     hcm.http_filters.append(_health_check())
     for log in hcm.access_log:
         _leave_out_checks(log)
+    if spec.denies:
+        hcm.http_filters.append(_http_filter(names.HTTP_DENIALS, HttpRbac()))
     hcm.http_filters.extend(inbound_filters(spec.filters))
     return _filter(hcm)
 

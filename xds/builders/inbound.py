@@ -71,6 +71,7 @@ def _http_spec(port: InboundHttpPort, asked: ExternalAuthorization | None) -> hc
         target=port.target,
         normalize_paths=port.normalize_paths,
         filters=RequestFilters.of(port.hosts, asked),
+        denies=port.denies,
     )
 
 
@@ -91,7 +92,9 @@ def _http_chains(
 
 
 def _tcp_chain(served: InboundTcp, parameters: TlsParameters) -> FilterChain:
-    filters = [] if served.permissions is None else [rbac.network_rbac(served.permissions)]
+    filters = [rbac.network_denials(served.denied)] if served.denied else []
+    if served.permissions is not None:
+        filters.append(rbac.network_rbac(served.permissions))
     peers = None if served.permissions is None else allowed_peers(served.permissions)
     return FilterChain(
         name=names.inbound_chain(served.service),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from xds.builders import names
 from xds.builders.tls import san_matcher
-from xds.policy.http import HeaderMatch, HttpMatch
+from xds.policy.http import ANY_REQUEST, HeaderMatch, HttpMatch
 from xds.policy.identity import SubjectName
 from xds.policy.traffic import InboundRule, TcpPermission
 from xds.protos import (
@@ -33,6 +33,7 @@ from xds.protos import (
 )
 
 _STAT_PREFIX = "network-"
+_DENIALS_STAT_PREFIX = "network-deny-"
 _PRINCIPAL = "envoy.rbac.principals.mtls_authenticated"
 
 
@@ -51,6 +52,30 @@ def host_rbac(rules: Iterable[InboundRule]) -> RBACPerRoute | None:
         )
         granted.policies[names.match_text(rule.match)].MergeFrom(policy)
     return RBACPerRoute(rbac=HttpRbac(rules=granted))
+
+
+def host_denials(rules: Iterable[InboundRule]) -> RBACPerRoute | None:
+    """The denials of a virtual host: a request is refused if any policy fits; None: there are none.
+
+    A denial of any request asks for no path, so that nothing without one slips through.
+    """
+    denied = RBAC(action=RBAC.DENY)
+    for rule in rules:
+        if rule.principals != ():
+            anything = rule.match == ANY_REQUEST
+            permission = Permission(any=True) if anything else match_permission(rule.match)
+            policy = Policy(permissions=[permission], principals=named_principals(rule.principals))
+            denied.policies[names.match_text(rule.match)].MergeFrom(policy)
+    return RBACPerRoute(rbac=HttpRbac(rules=denied)) if denied.policies else None
+
+
+def network_denials(peers: Iterable[SubjectName]) -> Filter:
+    """Closes the connections of these peers, before anything asks what they are allowed."""
+    denied = RBAC(action=RBAC.DENY)
+    policy = Policy(permissions=[Permission(any=True)], principals=named_principals(tuple(peers)))
+    denied.policies["denied"].MergeFrom(policy)
+    config = NetworkRbac(stat_prefix=_DENIALS_STAT_PREFIX, rules=denied)
+    return Filter(name="osm.deny.network", typed_config=pack(config))
 
 
 def network_rbac(permissions: Iterable[TcpPermission]) -> Filter:

@@ -104,6 +104,9 @@ def _inbound_host(host: InboundHost, dns_suffix: str) -> VirtualHost:
             apply_limits(route.typed_per_filter_config, own)
             virtual.routes.append(route)
     apply_limits(virtual.typed_per_filter_config, host.limits)
+    denials = rbac.host_denials(host.denials)
+    if denials is not None:
+        virtual.typed_per_filter_config[names.HTTP_DENIALS].CopyFrom(pack(denials))
     rules = rbac.host_rbac(host.rules)
     if rules is not None:
         virtual.typed_per_filter_config[names.HTTP_RBAC].CopyFrom(pack(rules))

@@ -140,6 +140,8 @@ class InboundHost:
     limits: RequestLimits = NO_LIMITS
     route_limits: tuple[tuple[str, RequestLimits], ...] = ()
     """Instead of the host's, of the routes whose path pattern is this text; sorted, unique."""
+    denials: tuple[InboundRule, ...] = ()
+    """Requests that are refused whatever ``rules`` say; as them, in canonical order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,8 @@ class InboundHttpPort:
     hosts: tuple[InboundHost, ...]
     normalize_paths: bool
     """True when a rule names a path: ``//``, ``..``, escaped slashes are resolved first (4.3)."""
+    denies: bool = False
+    """True when a host of the port has denials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +184,8 @@ class InboundTcp:
     permissions: tuple[TcpPermission, ...] | None
     """None: any mesh identity (permissive mode). Never an empty tuple."""
     connections: ConnectionLimits = NO_CONNECTION_LIMITS
+    denied: tuple[SubjectName, ...] = ()
+    """Who is turned away whatever ``permissions`` say; sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)

@@ -8,9 +8,10 @@ TCP; Service ports that lead to one target are one virtual host.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.mesh.catalog.access import ANYBODY, http_rules, tcp_permissions
+from app.mesh.catalog.denials import denied_names, denied_requests, without_denied
 from app.mesh.catalog.splits import roots_of
 from app.mesh.policies.authorization import external_authorization
 from app.mesh.policies.calls import server_timeouts
@@ -28,6 +29,14 @@ from xds.policy.traffic import (
     InboundTcp,
     TcpPermission,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Requests:
+    """Who may send what to a target port, and who may not."""
+
+    rules: tuple[InboundRule, ...]
+    denials: tuple[InboundRule, ...]
 
 
 def compile_inbound(
@@ -48,7 +57,7 @@ def compile_inbound(
                 snapshot,
                 chains,
                 [service for service in served if service.target == target],
-                _rules(snapshot, identity, target),
+                _requests(snapshot, identity, target),
             )
             for target, chains in sorted(http.items())
         ),
@@ -69,7 +78,7 @@ def _http_port(
     snapshot: MeshSnapshot,
     chains: list[MeshService],
     served: list[MeshService],
-    rules: tuple[InboundRule, ...],
+    requests: _Requests,
 ) -> InboundHttpPort:
     suffix = snapshot.dns_suffix
     return InboundHttpPort(
@@ -84,9 +93,12 @@ def _http_port(
         ),
         hosts=tuple(
             _as_set(snapshot, host)
-            for host in _hosts([*served, *_roots(snapshot, served)], rules, suffix)
+            for host in _hosts([*served, *_roots(snapshot, served)], requests, suffix)
         ),
-        normalize_paths=any(rule.match.path != ANY_PATH for rule in rules),
+        normalize_paths=any(
+            rule.match.path != ANY_PATH for rule in (*requests.rules, *requests.denials)
+        ),
+        denies=bool(requests.denials),
     )
 
 
@@ -123,7 +135,7 @@ def _roots(snapshot: MeshSnapshot, served: Iterable[MeshService]) -> list[MeshSe
 
 
 def _hosts(
-    services: Iterable[MeshService], rules: tuple[InboundRule, ...], dns_suffix: str
+    services: Iterable[MeshService], requests: _Requests, dns_suffix: str
 ) -> tuple[InboundHost, ...]:
     """One virtual host per host name, sorted; a domain two would claim stays with the first."""
     named: dict[str, list[MeshService]] = {}
@@ -135,8 +147,23 @@ def _hosts(
         names = (n for s in ports for n in s.host_names(local=True, dns_suffix=dns_suffix))
         domains = tuple(name for name in dict.fromkeys(names) if name not in claimed)
         claimed.update(domains)
-        hosts.append(InboundHost(service=ports[0], domains=domains, rules=rules))
+        hosts.append(
+            InboundHost(
+                service=ports[0],
+                domains=domains,
+                rules=requests.rules,
+                denials=requests.denials,
+            )
+        )
     return tuple(hosts)
+
+
+def _requests(snapshot: MeshSnapshot, identity: ServiceIdentity, target: int) -> _Requests:
+    denials = snapshot.policies.denials.get(identity, ())
+    return _Requests(
+        rules=_rules(snapshot, identity, target),
+        denials=denied_requests(denials, snapshot.issuers, target),
+    )
 
 
 def _rules(
@@ -151,9 +178,14 @@ def _tcp_chain(
     snapshot: MeshSnapshot, identity: ServiceIdentity, service: MeshService
 ) -> Iterable[InboundTcp]:
     """The chain of a TCP service, or nothing where nobody may connect."""
+    denials = snapshot.policies.denials.get(identity, ())
+    denied = denied_names(denials, snapshot.issuers, service.target)
+    if denied is None:
+        return
     permissions: tuple[TcpPermission, ...] | None = None
     if not snapshot.config.traffic.enable_permissive_traffic_policy_mode:
-        permissions = tcp_permissions(snapshot.rules, snapshot.issuers, identity, service.target)
+        granted = tcp_permissions(snapshot.rules, snapshot.issuers, identity, service.target)
+        permissions = without_denied(granted, denied)
         if not permissions:
             return
     yield InboundTcp(
@@ -161,4 +193,5 @@ def _tcp_chain(
         server_name=service.fqdn(snapshot.dns_suffix),
         permissions=permissions,
         connections=_limits(snapshot, service).connections,
+        denied=denied,
     )

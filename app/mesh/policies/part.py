@@ -59,6 +59,24 @@ class IngressGrant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """One TrafficDeny, resolved: what its destination refuses of its sources."""
+
+    name: str
+    """``<namespace>/<name>`` of the TrafficDeny."""
+    sources: tuple[ServiceIdentity, ...] | None
+    """Sorted; None: everybody. Never empty."""
+    matches: tuple[HttpMatch, ...]
+    """HTTP requests that are denied on every port; sorted and distinct."""
+    ports: frozenset[int] | None
+    """Target ports on which all traffic is denied; None: all of them."""
+
+    def covers(self, port: int) -> bool:
+        """True when all traffic to the target port is denied."""
+        return self.ports is None or port in self.ports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policies:
     """Each field is empty where no object of its kind is in force."""
 
@@ -70,6 +88,8 @@ class Policies:
     """The oldest Egress first; empty where all of the mesh may leave."""
     ingress: Mapping[tuple[str, int], IngressGrant] = field(default_factory=dict)
     """By ``<namespace>/<name>`` of the Service and target port; sorted."""
+    denials: Mapping[ServiceIdentity, tuple[Denial, ...]] = field(default_factory=dict)
+    """By destination; sorted by name."""
 
 
 NO_POLICIES = Policies()

@@ -9,6 +9,7 @@ namespace (data-plane 4); the loser is a finding.
 from __future__ import annotations
 
 from app.mesh.findings import Finding
+from app.mesh.policies.denials import denials_in_force
 from app.mesh.policies.egress import egress_in_force
 from app.mesh.policies.ingress import ingress_in_force
 from app.mesh.policies.part import Policies
@@ -23,5 +24,9 @@ def read_policies(source: PolicySource) -> tuple[Policies, tuple[Finding, ...]]:
     retries, wrong_retries = retries_in_force(source)
     egress, wrong_egress = egress_in_force(source)
     ingress, wrong_ingress = ingress_in_force(source)
-    found = Policies(upstreams=upstreams, retries=retries, egress=egress, ingress=ingress)
-    return found, (*wrong_upstreams, *wrong_retries, *wrong_egress, *wrong_ingress)
+    denials, wrong_denials = denials_in_force(source)
+    found = Policies(
+        upstreams=upstreams, retries=retries, egress=egress, ingress=ingress, denials=denials
+    )
+    findings = (*wrong_upstreams, *wrong_retries, *wrong_egress, *wrong_ingress, *wrong_denials)
+    return found, findings

@@ -67,6 +67,7 @@ def test_release_defines_every_kind_of_the_mesh() -> None:
         "retries.policy.openservicemesh.io",
         "tcproutes.specs.smi-spec.io",
         "telemetries.policy.openservicemesh.io",
+        "trafficdenies.policy.openservicemesh.io",
         "trafficsplits.split.smi-spec.io",
         "traffictargets.access.smi-spec.io",
         "upstreamtrafficsettings.policy.openservicemesh.io",

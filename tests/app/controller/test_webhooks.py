@@ -93,6 +93,7 @@ def validation_of(policy: str) -> RawObject:
                     "ingressbackends",
                     "egresses",
                     "upstreamtrafficsettings",
+                    "trafficdenies",
                 ),
                 rule("access.smi-spec.io", "v1alpha3", "traffictargets"),
             ),
@@ -158,7 +159,7 @@ def test_traffic_targets_are_validated_unless_switched_off() -> None:
     settings = Settings(validate_traffic_target=False)
     (policies, *_) = validation(settings, SCOPE, enforced=True)["webhooks"]
     assert [rule["resources"] for rule in policies["rules"]] == [
-        ["ingressbackends", "egresses", "upstreamtrafficsettings"]
+        ["ingressbackends", "egresses", "upstreamtrafficsettings", "trafficdenies"]
     ]
 
 

@@ -192,7 +192,7 @@ WHOLE = "must be a whole number such as 90, not "
             "'Depolyment' is not read by the mesh; known kinds are Egress, EndpointSlice, "
             "Endpoints, ExtensionService, HTTPRouteGroup, IngressBackend, MeshConfig, "
             "MeshRootCertificate, Namespace, Pod, Retry, Secret, Service, ServiceAccount, "
-            "TCPRoute, Telemetry, TrafficSplit, TrafficTarget, UpstreamTrafficSetting",
+            "TCPRoute, Telemetry, TrafficDeny, TrafficSplit, TrafficTarget, UpstreamTrafficSetting",
             id="unknown-kind",
         ),
         pytest.param(["a"], "", "must be an object with fields, not a list", id="a-list"),

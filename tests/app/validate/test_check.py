@@ -37,6 +37,7 @@ def test_kinds_that_may_be_refused() -> None:
         ObjectKind.TRAFFIC_TARGET,
         ObjectKind.EGRESS,
         ObjectKind.INGRESS_BACKEND,
+        ObjectKind.TRAFFIC_DENY,
         ObjectKind.UPSTREAM_TRAFFIC_SETTING,
         ObjectKind.MESH_ROOT_CERTIFICATE,
     }
