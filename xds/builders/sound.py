@@ -371,9 +371,8 @@ class _InboundCheck(_Check):
 
     def _rules(self, host: InboundHost) -> InboundHost:
         kept = tuple(rule for rule in host.rules if self._rule(host, rule))
-        # A denial that Envoy would not take must not leave open what it denies.
         if not all(self.match(host.service.full_name, one.match) for one in host.denials):
-            return replace(host, rules=(), denials=())
+            return replace(host, rules=(), denials=())  # what was denied is not let in instead
         return host if len(kept) == len(host.rules) else replace(host, rules=kept)
 
     def _rule(self, host: InboundHost, rule: InboundRule) -> bool:
