@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from app.mesh.authorize import Verdict, authorize
 from app.mesh.catalog.compile import Catalog
@@ -11,7 +12,7 @@ from app.mesh.explain.parties import pod_key
 from app.mesh.explain.remedy import Remedies, target_key
 from app.mesh.ingress import Arrival, authorize_ingress
 from app.mesh.profiles import profile_of
-from app.mesh.snapshot import MeshPod
+from app.mesh.snapshot import AccessRule, MeshPod
 from xds.policy.http import RequestSeen
 from xds.policy.proxy import ProxyProfile
 from xds.policy.service import Endpoint, MeshService
@@ -31,6 +32,7 @@ class Servers:
         self._remedies = remedies
         self._snapshot = remedies.snapshot
         self._client = remedies.client
+        self._is_open = self._snapshot.config.traffic.enable_permissive_traffic_policy_mode
         pods = self._snapshot.workloads.pods.values()
         self._pods = {(pod.namespace, pod.name): pod for pod in pods}
 
@@ -100,21 +102,32 @@ class Servers:
         if request is not None and self._asks_others():
             sentence = "the service of inboundExternalAuthorization is asked too, and may refuse"
             self._walk.unknown("authorization", sentence, self._remedies.config)
-        if self._snapshot.config.traffic.enable_permissive_traffic_policy_mode:
+        if self._is_open:
             sentence = "permissive mode: all accounts of the mesh may call each other"
             self._walk.ok("rules", sentence, self._remedies.config)
             return self._remedies.granted(())
-        rules = [
+        rules = self._granting(profile, service, request)
+        if not rules:
+            sentence = f"no rule lets {self._client} call {profile.identity}, but none is enforced"
+            self._walk.unknown("rules", sentence)
+            end = self._remedies.denied([profile.identity], service, request or _ANY, seen=ANSWERED)
+            return replace(end, outcome=Outcome.AUDITED)
+        keys = tuple(target_key(rule) for rule in rules)
+        named = " and ".join(map(str, keys))
+        lets = "lets" if len(keys) == 1 else "let"
+        self._walk.ok("rules", f"{named} {lets} {self._client} call {profile.identity}", *keys)
+        return self._remedies.granted(rules)
+
+    def _granting(
+        self, profile: ProxyProfile, service: MeshService, request: RequestSeen | None
+    ) -> list[AccessRule]:
+        """The rules of the server that let the client send the request."""
+        return [
             rule
             for rule in self._remedies.rules_for(profile.identity)
             if self._client.identity in rule.sources
             and self._remedies.names(rule, service, request or _ANY)
         ]
-        keys = tuple(target_key(rule) for rule in rules)
-        named = " and ".join(map(str, keys)) or "no rule is needed: it"
-        lets = "lets" if len(keys) <= 1 else "let"
-        self._walk.ok("rules", f"{named} {lets} {self._client} call {profile.identity}", *keys)
-        return self._remedies.granted(rules)
 
     def _asks_others(self) -> bool:
         return self._snapshot.config.traffic.inbound_external_authorization.enable
@@ -132,6 +145,11 @@ class Servers:
         if verdict is Verdict.MALFORMED:
             self._walk.failed("rules", f"the path is none that {server} takes")
             remedy = "send a path that begins with / and has no # and no control characters"
+            return End(outcome=Outcome.DENIED, seen=seen, remedy=remedy)
+        let_in = self._is_open or bool(self._granting(profile, service, request))
+        if let_in and verdict is not Verdict.NOT_FOUND:
+            self._walk.failed("rules", f"something that {server} enforces names {self._client}")
+            remedy = f"take {self._client} out of what denies it"
             return End(outcome=Outcome.DENIED, seen=seen, remedy=remedy)
         end = self._remedies.denied([server], service, request or _ANY, seen=seen)
         why = {
