@@ -194,9 +194,10 @@ def port_matchers(egress: Egress) -> dict[int, Matcher]:
 def _append(found: dict[int, Matcher], port: int, needed: list[Message], chain: str) -> None:
     action = Matcher.OnMatch(action=_config("chain", StringValue(value=chain)))
     matcher = found.setdefault(port, Matcher())
+    if matcher.HasField("on_no_match"):
+        return  # an older grant takes all that is left of the port
     if not needed:
-        if not matcher.HasField("on_no_match"):
-            matcher.on_no_match.CopyFrom(action)
+        matcher.on_no_match.CopyFrom(action)
         return
     predicate = needed[0]
     if len(needed) > 1:

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from xds.builders import names, tls
 from xds.builders.sound_limits import sound_authorization, sound_connections, sound_requests
-from xds.policy.egress import Egress, EgressHost, EgressStream
+from xds.policy.egress import Egress, EgressHost, EgressProtocol, EgressStream
 from xds.policy.http import HttpMatch
 from xds.policy.ingress import IngressChain, IngressPort
 from xds.policy.limits import ExternalAuthorization
@@ -210,11 +210,34 @@ class _OutboundCheck(_Check):
         known = {cluster.name for cluster in egress.clusters}
         http = []
         for one in egress.http:
-            unit = names.egress_routes(one.port, one.granted_by)
-            hosts = self.hosts(unit, one.hosts)
-            http.append(one if hosts == one.hosts else replace(one, hosts=hosts))
-        streams = tuple(one for one in egress.streams if self._leads(one, known))
-        return replace(egress, http=tuple(http), streams=streams)
+            unit = names.egress_chain(EgressProtocol.HTTP, one.port, one.granted_by)
+            if self._chain(unit, one.port):
+                routed = [self._outside(unit, host, known) for host in one.hosts]
+                http.append(replace(one, hosts=self.hosts(unit, routed)))
+        named = _kept(self._named(one) for one in egress.streams if self._leads(one, known))
+        return replace(egress, http=tuple(http), streams=named)
+
+    def _outside(self, unit: str, host: EgressHost, known: Container[str]) -> EgressHost:
+        routes = []
+        for route in host.routes:
+            if route.cluster not in known:
+                self.drop(f"{unit} host {host.name}", f"cluster {route.cluster} does not exist")
+            elif self.match(f"{unit} host {host.name}", route.match):
+                routes.append(route)
+        return replace(host, routes=tuple(routes))
+
+    def _named(self, stream: EgressStream) -> EgressStream | None:
+        """None where every name it asked for is wrong: without names it would take them all."""
+        kept = []
+        for name in stream.server_names:
+            if name.removeprefix("*.") and "*" not in name.removeprefix("*."):
+                kept.append(name)
+            else:
+                unit = names.egress_chain(stream.protocol, stream.port)
+                self.drop(unit, f"{name!r} is not a server name")
+        if stream.server_names and not kept:
+            return None
+        return replace(stream, server_names=tuple(kept))
 
     def _leads(self, stream: EgressStream, known: Container[str]) -> bool:
         unit = names.egress_chain(stream.protocol, stream.port)

@@ -59,7 +59,7 @@ class EgressHttp:
 
     port: int
     granted_by: str = ""
-    """The Egress whose ``ranges`` it is for; empty: for all other addresses of the port."""
+    """Egresses whose ``ranges`` it is for, joined by commas; empty: for all other addresses."""
     ranges: tuple[str, ...] = ()
     """Networks the destination must be in; empty: anywhere."""
     hosts: tuple[EgressHost, ...]

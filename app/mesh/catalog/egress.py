@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 from app.mesh.catalog.access import Reach, canonical_order
 from app.mesh.catalog.denied import MeshAddresses
+from app.mesh.policies.overlaps import told_apart
 from app.mesh.policies.part import EgressGrant
 from xds.policy.egress import (
     NO_EGRESS,
@@ -66,7 +68,7 @@ class EgressCompiler:
 
 def compile_egress(grants: Iterable[EgressGrant], client: ServiceIdentity) -> Egress:
     """All that the client may send outside; equal grants make equal values."""
-    own = [grant for grant in grants if client in grant.sources]
+    own = told_apart(grant for grant in grants if client in grant.sources)
     if not own:
         return NO_EGRESS
     clusters: dict[str, EgressCluster] = {}
@@ -98,11 +100,31 @@ def _http(
         found = of_port[port]
         in_networks = [grant for grant in found if grant.ranges and not grant.hosts]
         elsewhere = [grant for grant in found if grant not in in_networks]
-        for grant in in_networks:
-            hosts = _hosts([grant, *elsewhere], port, clusters)
-            yield _http_port(port, hosts, granted_by=grant.name, ranges=grant.ranges)
+        for together, ranges in _networks(in_networks):
+            there = [g for g in found if g.hosts or not g.ranges or g.name in together]
+            hosts = _hosts(there, port, clusters)
+            yield _http_port(port, hosts, granted_by=",".join(together), ranges=ranges)
         if elsewhere:
             yield _http_port(port, _hosts(elsewhere, port, clusters))
+
+
+def _networks(grants: Sequence[EgressGrant]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Names of grants and the networks that all of them hold; the first that fits is exact.
+
+    Of two networks that overlap one holds the other, so where more grants meet is asked first.
+    """
+    holders: dict[IPv4Network, set[str]] = {}
+    for grant in grants:
+        for written in grant.ranges:
+            holders.setdefault(IPv4Network(written), set()).add(grant.name)
+    lengths = sorted({network.prefixlen for network in holders})
+    found: dict[tuple[str, ...], list[str]] = {}
+    for network in sorted(holders):
+        wider = (network.supernet(new_prefix=n) for n in lengths if n <= network.prefixlen)
+        names = {name for around in wider for name in holders.get(around, ())}
+        found.setdefault(tuple(sorted(names)), []).append(str(network))
+    order = sorted(found, key=lambda names: (-len(names), names))
+    return [(names, tuple(found[names])) for names in order]
 
 
 def _http_port(

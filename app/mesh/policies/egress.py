@@ -9,10 +9,12 @@ Specification: data-plane 4.6.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Network
 
 from app.mesh.findings import Finding, finding_of
 from app.mesh.policies.calls import connections
+from app.mesh.policies.overlaps import overlaps
 from app.mesh.policies.part import EgressGrant
 from app.mesh.policies.source import PolicySource
 from app.mesh.ties import seniority
@@ -27,6 +29,8 @@ from xds.policy.settings import PLAIN_CLUSTER, Connections
 _ACCOUNT = "ServiceAccount"
 _ROUTES = "specs.smi-spec.io"
 _SETTINGS = "policy.openservicemesh.io"
+ANY_HOST = "*"
+"""As the only name or beside others: any."""
 _PROTOCOLS = {str(protocol): protocol for protocol in EgressProtocol}
 
 
@@ -40,8 +44,14 @@ def egress_in_force(source: PolicySource) -> tuple[tuple[EgressGrant, ...], tupl
         return (), tuple(finding_of(one, "", reason, "E2012") for one in found)
     findings: list[Finding] = []
     readers = [_Reader(one, source, findings) for one in sorted(found, key=seniority)]
-    grants = [reader.grant() for reader in readers]
-    return tuple(grant for grant in grants if grant is not None), tuple(findings)
+    read = [reader.grant() for reader in readers]
+    grants = tuple(grant for grant in read if grant is not None)
+    by_name = {f"{one.namespace}/{one.name}": one for one in found}
+    findings += (
+        finding_of(by_name[name], field, reason, "E2013")
+        for name, field, reason in overlaps(grants)
+    )
+    return grants, tuple(findings)
 
 
 class _Reader:
@@ -67,7 +77,7 @@ class _Reader:
             name=f"{self._egress.namespace}/{self._egress.name}",
             sources=sources,
             ports=ports,
-            hosts=hosts,
+            hosts=() if ANY_HOST in hosts else hosts,
             ranges=tuple(dict.fromkeys(ranges)),
             matches=matches,
             connections=settings,
@@ -105,7 +115,7 @@ class _Reader:
     def _hosts(self) -> Iterator[str]:
         for index, written in enumerate(self._egress.spec.hosts):
             host = written.lower()
-            if is_domain(host.removeprefix("*.")):
+            if host == ANY_HOST or is_domain(host.removeprefix("*.")):
                 yield host
             else:
                 reason = (
@@ -116,9 +126,10 @@ class _Reader:
 
     def _ranges(self) -> Iterator[str]:
         for index, written in enumerate(self._egress.spec.ip_addresses):
-            try:
-                yield str(IPv4Network(written, strict=False))
-            except ValueError:
+            network = _network(written)
+            if network is not None:
+                yield network
+            else:
                 reason = f"must be an IPv4 network such as 10.0.0.0/8, not {shown(written)}"
                 self._report(f"spec.ipAddresses[{index}]", f"{reason}: it is ignored", "E2002")
 
@@ -163,3 +174,10 @@ class _Reader:
 
     def _report(self, field: str, reason: str, code: str) -> None:
         self._findings.append(finding_of(self._egress, field, reason, code))
+
+
+def _network(written: str) -> str | None:
+    """The network in its canonical form; None for what is none, or has no prefix length."""
+    with suppress(ValueError):
+        return str(IPv4Network(written, strict=False)) if "/" in written else None
+    return None

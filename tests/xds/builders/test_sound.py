@@ -9,6 +9,15 @@ import pytest
 import xds_cases
 
 from xds.builders.sound import Fault, repair_inbound, repair_outbound, repair_tls
+from xds.policy.egress import (
+    Egress,
+    EgressCluster,
+    EgressHost,
+    EgressHttp,
+    EgressProtocol,
+    EgressRoute,
+    EgressStream,
+)
 from xds.policy.http import HeaderMatch, HttpMatch
 from xds.policy.proxy import TlsParameters
 from xds.policy.service import MeshService, Protocol
@@ -45,6 +54,58 @@ def test_sound_policy_is_left_alone(name: str) -> None:
     policy = xds_cases.CASES[name]().policy
     assert repair_outbound(policy.outbound) is None
     assert repair_inbound(policy.inbound) is None
+
+
+def leaving(*routes: EgressRoute, names: tuple[str, ...] = (), cluster: str = "90") -> Outbound:
+    host = EgressHost(name="a.test", domains=("a.test",), routes=routes)
+    stream = EgressStream(
+        port=90,
+        protocol=EgressProtocol.HTTPS,
+        server_names=names,
+        cluster=cluster,
+        granted_by="shop/out",
+    )
+    egress = Egress(
+        clusters=(EgressCluster(name="90", port=90),),
+        http=(EgressHttp(port=90, hosts=(host,), normalize_paths=False),),
+        streams=(stream,),
+    )
+    return replace(BASE, egress=egress)
+
+
+def route(path: str, cluster: str = "90") -> EgressRoute:
+    return EgressRoute(match=HttpMatch(path=path), cluster=cluster, granted_by=("shop/out",))
+
+
+@pytest.mark.parametrize(
+    ("faulty", "sound", "faults"),
+    [
+        pytest.param(
+            leaving(route("/a"), route("/b", "gone"), route("")),
+            leaving(route("/a")),
+            ["egress-http.90 host a.test", "egress-http.90 host a.test"],
+            id="route-to-nowhere-and-without-path",
+        ),
+        pytest.param(
+            leaving(names=("*a.test", "b.test", "*.c.test", "*")),
+            leaving(names=("b.test", "*.c.test")),
+            ["egress-https.90", "egress-https.90"],
+            id="partial-wildcards",
+        ),
+    ],
+)
+def test_traffic_outside_is_mended(faulty: Outbound, sound: Outbound, faults: list[str]) -> None:
+    repaired = repair_outbound(faulty)
+    assert repaired is not None
+    assert repaired.policy == sound
+    assert [fault.unit for fault in repaired.faults] == faults
+
+
+def test_stream_without_a_name_or_a_cluster_left_lets_nothing_out() -> None:
+    for faulty in (leaving(names=("*",)), leaving(cluster="gone")):
+        repaired = repair_outbound(faulty)
+        assert repaired is not None
+        assert repaired.policy.egress.streams == ()
 
 
 def weighted(*weights: int) -> OutboundHost:

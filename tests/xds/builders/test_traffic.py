@@ -10,8 +10,10 @@ import pytest
 import xds_cases
 
 from xds.builders import clusters, inbound, names, outbound, routes
+from xds.builders.egress import port_matchers
 from xds.builders.listeners import build_inbound_listener, build_outbound_listener
 from xds.builders.outbound import OutboundSpec
+from xds.policy.egress import Egress, EgressCluster, EgressProtocol, EgressStream
 from xds.policy.http import ANY_REQUEST, HeaderMatch, HttpMatch
 from xds.policy.proxy import TlsParameters
 from xds.policy.service import Protocol
@@ -37,6 +39,22 @@ def chain_tree(matcher: Matcher) -> dict[str, dict[str, str]]:
             for address, match in addresses.items()
         }
     return found
+
+
+def test_older_grant_of_a_whole_port_is_not_overtaken_by_a_younger_one() -> None:
+    clusters = (EgressCluster(name="90", port=90), EgressCluster(name="90|shop/b", port=90))
+    whole, part = (
+        EgressStream(
+            port=90, protocol=EgressProtocol.TCP, ranges=r, cluster=c.name, granted_by="shop/b"
+        )
+        for r, c in zip(((), ("10.0.0.0/8",)), clusters, strict=True)
+    )
+    found = [
+        port_matchers(Egress(clusters=clusters, streams=streams))[90]
+        for streams in ((whole, part), (part, whole))
+    ]
+    assert [len(matcher.matcher_list.matchers) for matcher in found] == [0, 1]
+    assert all(matcher.HasField("on_no_match") for matcher in found)
 
 
 def test_matcher_leads_from_port_and_address_to_chain() -> None:

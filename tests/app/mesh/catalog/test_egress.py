@@ -128,6 +128,27 @@ def test_networks_without_hosts_have_a_chain_of_their_own() -> None:
     ]
 
 
+def test_networks_that_overlap_have_the_routes_of_all_who_name_them() -> None:
+    found = compiled(
+        grant("shop/a", ranges=("10.0.0.0/8",), matches=(OPEN,)),
+        grant("shop/b", ranges=("10.1.0.0/16", "11.0.0.0/8"), matches=(ANY_REQUEST,)),
+    )
+    assert [
+        (http.granted_by, http.ranges, [r.granted_by for r in http.hosts[0].routes])
+        for http in found.http
+    ] == [
+        ("shop/a,shop/b", ("10.1.0.0/16",), [("shop/a",), ("shop/b",)]),
+        ("shop/a", ("10.0.0.0/8",), [("shop/a",)]),
+        ("shop/b", ("11.0.0.0/8",), [("shop/b",)]),
+    ]
+
+
+def test_port_of_a_server_that_talks_first_has_no_requests() -> None:
+    found = compiled(grant("shop/a", ports="tcp-server-first:25"), grant(ports="http:25"))
+    assert found.http == ()
+    assert [stream.granted_by for stream in found.streams] == ["shop/a"]
+
+
 def test_streams_ask_for_tls_before_addresses_and_the_oldest_first() -> None:
     found = compiled(
         grant("shop/a", ports="tcp:443", ranges=("10.0.0.0/8",)),

@@ -71,7 +71,10 @@ def test_egress_grants_to_its_sources() -> None:
             ("spec.ports[0].protocol", "E5020"),
             id="unknown-protocol",
         ),
-        pytest.param({"hosts": ["*"]}, ("spec.hosts[0]", "E2003"), id="bare-star-is-no-host"),
+        pytest.param({"hosts": ["*com"]}, ("spec.hosts[0]", "E2003"), id="star-within-a-label"),
+        pytest.param(
+            {"ipAddresses": ["10.0.0.1"]}, ("spec.ipAddresses[0]", "E2002"), id="no-prefix-length"
+        ),
         pytest.param({"hosts": ["a b"]}, ("spec.hosts[0]", "E2003"), id="no-host-is-left"),
         pytest.param(
             {"ipAddresses": ["300.0.0.0/8"]},
@@ -93,6 +96,17 @@ def test_the_rest_of_an_egress_stays() -> None:
     ).policies.egress
     assert grant.ports == ((80, EgressProtocol.HTTP), (82, EgressProtocol.HTTPS))
     assert (grant.hosts, grant.ranges) == (("a.test",), ("10.0.0.0/8",))
+
+
+def test_star_is_any_host_as_if_none_were_named() -> None:
+    (grant,) = mesh(egress(hosts=["a.test", "*"])).policies.egress
+    assert grant.hosts == ()
+
+
+def test_egress_that_an_older_one_overlaps_is_told() -> None:
+    talks_first = [{"number": 80, "protocol": "tcp-server-first"}]
+    found = mesh(egress("shop/a"), egress("shop/b", ports=talks_first))
+    assert told(found) == [("spec.ports", "E2013")]
 
 
 def test_matches_name_requests_and_bounds() -> None:
