@@ -7,11 +7,11 @@ Source: kubernetes-surface 5.3, 5.4 and 5.7; the rows of their tables in the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Network
 
-from app.objects.meta import ObjectKind, shown
+from app.objects.meta import ObjectKind, is_domain, shown
 from app.objects.policy import (
     Egress,
     ExtensionService,
@@ -120,12 +120,45 @@ def _destinations(new: Egress) -> Iterator[Remark]:
         elif new.spec.hosts and not new.spec.ip_addresses and protocol not in _NAMED_ONLY:
             reason = f"{protocol} has no host names, so all destinations are open: name ipAddresses"
             yield warn(f"spec.ports[{index}].protocol", reason)
+        elif protocol == "http" and _ANY_HOST not in new.spec.hosts and _both(new):
+            reason = "http goes by hosts alone: ipAddresses do not narrow this port"
+            yield warn(f"spec.ports[{index}].protocol", reason)
+    ports = [(port.number, port.protocol.lower()) for port in new.spec.ports]
+    yield from _twice("spec.ports", [f"{number} {protocol}" for number, protocol in ports])
+    yield from _hosts(new)
     for index, written in enumerate(new.spec.ip_addresses):
         if not _is_network(written):
             reason = f"{_NO_NETWORK}, not {shown(written)}: it is ignored"
             yield warn(f"spec.ipAddresses[{index}]", reason)
 
 
+def _both(new: Egress) -> bool:
+    return bool(new.spec.hosts and new.spec.ip_addresses)
+
+
+def _hosts(new: Egress) -> Iterator[Remark]:
+    hosts = [written.lower() for written in new.spec.hosts]
+    for index, host in enumerate(hosts):
+        if host == _ANY_HOST:
+            reason = "is any host: http and https ports are open to all, whatever else is named"
+            yield warn(f"spec.hosts[{index}]", reason)
+        elif not is_domain(host.removeprefix("*.")):
+            reason = f"must be a host such as api.example.com or *.example.com, not {shown(host)}"
+            yield warn(f"spec.hosts[{index}]", f"{reason}: it is ignored")
+    yield from _twice("spec.hosts", hosts)
+
+
+def _twice(field: str, values: Sequence[str]) -> Iterator[Remark]:
+    seen: dict[str, int] = {}
+    for index, value in enumerate(values):
+        first = seen.setdefault(value, index)
+        if first != index:
+            yield warn(
+                f"{field}[{index}]", f"{shown(value)} is at {field}[{first}], too: remove it"
+            )
+
+
+_ANY_HOST = "*"
 _NO_NETWORK = "must be an IPv4 network such as 10.0.0.0/8"
 
 

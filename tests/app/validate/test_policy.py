@@ -258,6 +258,41 @@ def test_second_object_for_a_backend_is_refused_by_the_names_of_both() -> None:
             id="egress-address",
         ),
         pytest.param(
+            way_out(hosts=["API.test", "https://a"]),
+            "spec.hosts[1]",
+            "must be a host such as api.example.com or *.example.com, not 'https://a': "
+            "it is ignored",
+            id="egress-host",
+        ),
+        pytest.param(
+            way_out(hosts=["*"]),
+            "spec.hosts[0]",
+            "is any host: http and https ports are open to all, whatever else is named",
+            id="egress-any-host",
+        ),
+        pytest.param(
+            way_out(hosts=["a.test", "A.test"]),
+            "spec.hosts[1]",
+            "'a.test' is at spec.hosts[0], too: remove it",
+            id="egress-host-twice",
+        ),
+        pytest.param(
+            way_out(ports=[{"number": 1, "protocol": p} for p in ("http", "HTTP")]),
+            "spec.ports[1]",
+            "'1 http' is at spec.ports[0], too: remove it",
+            id="egress-port-twice",
+        ),
+        pytest.param(
+            way_out(
+                hosts=["a.test"],
+                ipAddresses=["10.0.0.0/8"],
+                ports=[{"number": 1, "protocol": "http"}],
+            ),
+            "spec.ports[0].protocol",
+            "http goes by hosts alone: ipAddresses do not narrow this port",
+            id="egress-http-with-addresses",
+        ),
+        pytest.param(
             factory.ingress_backend("shop/i", ("gone", 8080)),
             f"{BACKEND}.name",
             "there is no Service 'shop/gone' in the mesh: create it",
