@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import xds_cases
 from envoy_harness.pod import Pod, everything, greet, pod
-from envoy_harness.tls import read_request
+from envoy_harness.tls import read_request, self_signed
 
 from xds.policy.egress import (
     Egress,
@@ -88,21 +88,7 @@ def outbound(egress: Egress) -> Outbound:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return xds_cases_certificate(tmp_path_factory.mktemp("tls"))
-
-
-def xds_cases_certificate(folder: Path) -> Path:
-    import subprocess
-
-    path = folder / "both.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-keyout", str(path), "-out", str(folder / "cert.pem"), "-days", "2",
-         "-subj", "/CN=outside"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    path.write_text(path.read_text() + (folder / "cert.pem").read_text())
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

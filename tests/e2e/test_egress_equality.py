@@ -6,6 +6,7 @@ data-plane 4.6 and 5.4.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ import snapshots
 import xds_cases
 from e2e.caller import eventually
 from envoy_harness.pod import Pod, everything, pod
-from envoy_harness.tls import read_request
+from envoy_harness.tls import read_request, self_signed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -68,17 +69,24 @@ REQUESTS = st.builds(
     host=st.sampled_from(("10.77.0.50", "10.77.0.51:8080", "A.test", "x.test", "else", "a.test.")),
 )
 TRAFFIC = st.builds(
-    lambda address, port, request: Leaving(address=address, port=port, request=request),
+    lambda address, port, first: Leaving(address=address, port=port, **first),
     address=st.sampled_from(ADDRESSES),
     port=st.sampled_from(PORTS),
-    request=st.none() | REQUESTS | REQUESTS,
+    first=st.just({})
+    | REQUESTS.map(lambda request: {"request": request})
+    | st.sampled_from(("", "a.test", "A.test", "x.test", "else")).map(
+        lambda name: {"server_name": name}
+    ),
 )
 
 
 def outside(raw: socket.socket) -> None:
     """Greets who says nothing of HTTP, and answers requests."""
     first = raw.recv(4, socket.MSG_PEEK)
-    if first == b"feed":
+    if first[:1] == b"\x16":
+        with TLS.wrap_socket(raw, server_side=True) as secure:
+            secure.sendall(b"fed")
+    elif first == b"feed":
         raw.sendall(b"fed")
     elif read_request(raw.makefile("rb")):
         raw.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
@@ -94,8 +102,28 @@ def client() -> Iterator[Pod]:
         yield running
 
 
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> None:
+    TLS.load_cert_chain(self_signed(tmp_path_factory.mktemp("tls")))
+
+
+def secure(connection: socket.socket, name: str) -> Departure:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with context.wrap_socket(connection, server_hostname=name or None) as found:
+            return Departure.ALLOWED if found.recv(100) == b"fed" else Departure.CLOSED
+    except OSError:
+        return Departure.CLOSED
+
+
 def ask(client: Pod, seen: Leaving) -> Departure:
     with client.dial(seen.address, seen.port) as connection:
+        if seen.server_name is not None:
+            return secure(connection, seen.server_name)
         if seen.request is None:
             connection.sendall(b"feed\n")
             return Departure.ALLOWED if everything(connection) == b"fed" else Departure.CLOSED

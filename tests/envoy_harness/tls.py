@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import ssl
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -58,3 +59,16 @@ def read_request(connection: io.BufferedIOBase) -> bytes:
         if line == b"\r\n":
             break
     return head
+
+
+def self_signed(folder: Path) -> Path:
+    """A file with a key and a certificate that nobody signed but the key."""
+    path = folder / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", str(path), "-out", str(folder / "cert.pem"), "-days", "2",
+         "-subj", "/CN=outside"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_text(path.read_text() + (folder / "cert.pem").read_text())
+    return path

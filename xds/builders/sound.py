@@ -228,16 +228,13 @@ class _OutboundCheck(_Check):
 
     def _named(self, stream: EgressStream) -> EgressStream | None:
         """None where every name it asked for is wrong: without names it would take them all."""
-        kept = []
+        bare = ((name, name.removeprefix("*.")) for name in stream.server_names)
+        kept = tuple(name for name, rest in bare if rest and "*" not in rest)
         for name in stream.server_names:
-            if name.removeprefix("*.") and "*" not in name.removeprefix("*."):
-                kept.append(name)
-            else:
+            if name not in kept:
                 unit = names.egress_chain(stream.protocol, stream.port)
                 self.drop(unit, f"{name!r} is not a server name")
-        if stream.server_names and not kept:
-            return None
-        return replace(stream, server_names=tuple(kept))
+        return replace(stream, server_names=kept) if kept or not stream.server_names else None
 
     def _leads(self, stream: EgressStream, known: Container[str]) -> bool:
         unit = names.egress_chain(stream.protocol, stream.port)

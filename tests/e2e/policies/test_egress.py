@@ -40,6 +40,11 @@ def egress(more: str, namespace: str = "shop") -> str:
     return EGRESS.format(more=more, namespace=namespace)
 
 
+def secure(mesh: PolicyMesh, client: str, name: str) -> str:
+    """What the TLS server outside says to a client that asks for the name."""
+    return mesh.exec(client, "python3", "-c", SECURE, TLS, name).strip()
+
+
 def test_http_leaves_by_host_for_its_source_alone(mesh: PolicyMesh) -> None:
     with mesh.apply(egress(HTTP)):
         answer = mesh.wait_for(200, "buyer", OUTSIDE, "/a?b=c")
@@ -70,6 +75,23 @@ def test_wildcard_host_leaves_to_where_the_client_dialled(mesh: PolicyMesh) -> N
     with mesh.apply(egress(more)):
         mesh.wait_for(200, "buyer", OUTSIDE)
         assert mesh.ask("buyer", OUTSIDE, headers={"host": "else.test"}).status == 404
+
+
+def test_tls_leaves_by_server_name_untouched(mesh: PolicyMesh) -> None:
+    more = 'hosts: [api.test, "*.sub.test"]\n  ports: [{number: 8443, protocol: https}]'
+    with mesh.apply(egress(more)):
+        mesh.wait(lambda: secure(mesh, "buyer", "api.test") == "OVER TLS")
+        assert secure(mesh, "buyer", "x.sub.test") == "OVER TLS"
+        assert secure(mesh, "buyer", "else.test") == "reset"
+        assert secure(mesh, "visitor", "api.test") == "reset"
+        assert mesh.talk("buyer", TLS, 8443) != "OVER TLS"
+
+
+def test_server_that_talks_first_is_heard(mesh: PolicyMesh) -> None:
+    more = "ports: [{number: 9095, protocol: tcp-server-first}]"
+    with mesh.apply(egress(more)):
+        mesh.wait(lambda: mesh.exec("buyer", "python3", "-c", LISTEN, TLS).strip() == "WELCOME")
+        assert mesh.exec("visitor", "python3", "-c", LISTEN, TLS).strip() == "reset"
 
 
 def test_tcp_leaves_by_network(mesh: PolicyMesh) -> None:
@@ -118,5 +140,26 @@ STOCK = """
 apiVersion: v1
 kind: Namespace
 metadata: {name: stock, labels: {openservicemesh.io/monitored-by: MESH}}
+"""
+TLS = "outside-tls.outside"
+LISTEN = """
+import socket, sys
+try:
+    with socket.create_connection((sys.argv[1], 9095), timeout=5) as connection:
+        print(connection.recv(100).decode() or "reset")
+except OSError:
+    print("reset")
+"""
+"""Says nothing; the server has to, before a sidecar that looks at first bytes would give up."""
+SECURE = """
+import socket, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+try:
+    with socket.create_connection((sys.argv[1], 8443), timeout=5) as plain:
+        with context.wrap_socket(plain, server_hostname=sys.argv[2]) as found:
+            print(found.recv(100).decode())
+except OSError:
+    print("reset")
 """
 LOOK_UP = "import socket, sys; print(socket.gethostbyname(sys.argv[1]))"
