@@ -14,8 +14,9 @@ from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 from xds.builders import names, tls
+from xds.builders.sound_egress import sound_host, sound_stream
 from xds.builders.sound_limits import sound_authorization, sound_connections, sound_requests
-from xds.policy.egress import Egress, EgressHost, EgressProtocol, EgressStream
+from xds.policy.egress import Egress, EgressHost, EgressProtocol
 from xds.policy.http import HttpMatch
 from xds.policy.ingress import IngressChain, IngressPort
 from xds.policy.limits import ExternalAuthorization
@@ -214,34 +215,12 @@ class _OutboundCheck(_Check):
             if self._chain(unit, one.port):
                 routed = [self._outside(unit, host, known) for host in one.hosts]
                 http.append(replace(one, hosts=self.hosts(unit, routed)))
-        named = _kept(self._named(one) for one in egress.streams if self._leads(one, known))
-        return replace(egress, http=tuple(http), streams=named)
+        streams = _kept(sound_stream(one, known, self.drop) for one in egress.streams)
+        return replace(egress, http=tuple(http), streams=streams)
 
-    def _outside(self, unit: str, host: EgressHost, known: Container[str]) -> EgressHost:
-        routes = []
-        for route in host.routes:
-            if route.cluster not in known:
-                self.drop(f"{unit} host {host.name}", f"cluster {route.cluster} does not exist")
-            elif self.match(f"{unit} host {host.name}", route.match):
-                routes.append(route)
-        return replace(host, routes=tuple(routes))
-
-    def _named(self, stream: EgressStream) -> EgressStream | None:
-        """None where every name it asked for is wrong: without names it would take them all."""
-        bare = ((name, name.removeprefix("*.")) for name in stream.server_names)
-        kept = tuple(name for name, rest in bare if rest and "*" not in rest)
-        for name in stream.server_names:
-            if name not in kept:
-                unit = names.egress_chain(stream.protocol, stream.port)
-                self.drop(unit, f"{name!r} is not a server name")
-        return replace(stream, server_names=kept) if kept or not stream.server_names else None
-
-    def _leads(self, stream: EgressStream, known: Container[str]) -> bool:
-        unit = names.egress_chain(stream.protocol, stream.port)
-        if stream.cluster not in known:
-            self.drop(unit, f"cluster {stream.cluster} does not exist")
-            return False
-        return self.port(unit, stream.port)
+    def _outside(self, chain: str, host: EgressHost, known: Container[str]) -> EgressHost:
+        unit = f"{chain} host {host.name}"
+        return sound_host(host, known, partial(self.drop, unit), is_match=partial(self.match, unit))
 
     def _host(self, host: OutboundHost) -> OutboundHost | None:
         unit = f"host {host.rule.service.full_name}"
