@@ -94,7 +94,7 @@ def certificate(*names: str) -> dict[str, Any]:
     return {"ingressGateway": gateway}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def gateway(mesh: PolicyMesh) -> Iterator[PolicyMesh]:
     """A Pod that starts once its certificate is there."""
     wanted = certificate("gateway.edge")
