@@ -312,13 +312,17 @@ class _Step:
     def _affected_pods(
         self, states: Mapping[Name, ServiceState], reshaped: AbstractSet[Name]
     ) -> set[Name]:
-        """Pods to read anew: changed themselves, or behind a Service with another shape."""
+        """Pods to read anew: changed, new or gone behind a Service, or behind a reshaped one."""
         found = set(self._changed_names(ObjectKind.POD))
         for namespace in self._joined:
             found |= {(namespace, pod.name) for pod in self._store.all(Pod, namespace)}
         for name in reshaped:
             for state in (states.get(name), self._memory.states.get(name)):
                 found |= {(name[0], pod) for pod in state.pods} if state else set()
+        # A selector may move to another Pod of the account: the Service has the same shape then.
+        for name in states.keys() & self._memory.states.keys():
+            moved = states[name].pods ^ self._memory.states[name].pods
+            found |= {(name[0], pod) for pod in moved}
         return {name for name in found if name[0] in self._monitored}
 
     def _workloads(self, pods: Mapping[Name, MeshPod]) -> Workloads:

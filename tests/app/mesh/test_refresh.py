@@ -281,6 +281,20 @@ def test_pod_that_takes_another_host_name_serves_another_service() -> None:
     assert [service.host for service in services] == ["db"]
 
 
+def test_selector_that_moves_to_another_pod_of_the_account_takes_the_service_along() -> None:
+    def one(app: str) -> dict[str, Any]:
+        return factory.service("shop/web", selector={"app": app}, cluster_ip="10.96.0.1")
+
+    pods = [
+        factory.pod(f"shop/{name}", account="web", labels={"app": name}, ip=f"10.0.0.{number}")
+        for number, name in enumerate(("a", "b"))
+    ]
+    world = World(factory.namespace("shop"), one("a"), *pods)
+    _, snapshot = world.after(factory.changed(one("b")))
+    backed = {pod.name: len(pod.services) for pod in snapshot.workloads.pods.values()}
+    assert backed == {"a": 0, "b": 1}
+
+
 def test_pod_that_no_longer_repeats_a_port_is_no_longer_told_of() -> None:
     raw = web("web-1", "10.0.0.2", ports={"a": 1, "b": 1})
     world = World(*WORLD, raw)
