@@ -7,9 +7,11 @@ from fastapi import APIRouter
 from app.api import schemas
 from app.deps import CurrentRuntime, CurrentSnapshot
 from app.mesh import snapshot as mesh
+from app.mesh.policies.part import Denial
 from app.objects.meta import ObjectKey
 from app.validate.conflicts import conflicts
 from xds.policy.http import HttpMatch
+from xds.policy.identity import ServiceIdentity
 
 router = APIRouter(prefix="/api/v1", tags=["policies"], responses=schemas.PROBLEMS)
 
@@ -28,6 +30,11 @@ def list_policies(snapshot: CurrentSnapshot) -> schemas.Policies:
         permissive=traffic.enable_permissive_traffic_policy_mode,
         egress=traffic.enable_egress,
         access=tuple(_access(rule) for rule in snapshot.rules.access),
+        denials=tuple(
+            _denial(to, denial)
+            for to, found in sorted(snapshot.policies.denials.items())
+            for denial in found
+        ),
         splits=tuple(_split(split) for _, split in sorted(snapshot.rules.splits.items())),
     )
 
@@ -95,6 +102,19 @@ def _access(rule: mesh.AccessRule) -> schemas.Access:
         sources=tuple(str(source) for source in rule.sources),
         requests=tuple(_request(match) for match in rule.matches),
         ports=ports,
+    )
+
+
+def _denial(destination: ServiceIdentity, denial: Denial) -> schemas.Denial:
+    namespace, _, name = denial.name.partition("/")
+    sources, ports = denial.sources, denial.ports
+    return schemas.Denial(
+        namespace=namespace,
+        name=name,
+        destination=str(destination),
+        sources=("*",) if sources is None else tuple(str(source) for source in sources),
+        requests=tuple(_request(match) for match in denial.matches),
+        ports=("any",) if ports is None else tuple(str(port) for port in sorted(ports)),
     )
 
 

@@ -140,12 +140,28 @@ class Split(Answer):
     """Those that are split, as in Access; null: all of them."""
 
 
+class Denial(Answer):
+    """A TrafficDeny in force."""
+
+    kind: str = "TrafficDeny"
+    namespace: str
+    name: str
+    destination: str
+    sources: tuple[str, ...]
+    """``*``: everybody."""
+    requests: tuple[str, ...]
+    ports: tuple[str, ...]
+    """Target ports on which all traffic is denied, or ``any``."""
+
+
 class Policies(Answer):
     """What decides who may call whom, now."""
 
     permissive: bool
     egress: bool
     access: tuple[Access, ...]
+    denials: tuple[Denial, ...] = ()
+    """They beat ``access`` and permissive mode."""
     splits: tuple[Split, ...]
 
 

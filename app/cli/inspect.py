@@ -127,6 +127,8 @@ def list_policies(
         "ports": "PORTS",
     }
     emit_rows(policies["access"], access, output)
+    if policies["denials"]:
+        emit_rows(policies["denials"], {**access, "name": "TRAFFIC DENY"}, output)
     for split in policies["splits"]:
         split["shares"] = [f"{b['service']}={b['weight']}" for b in split["backends"]]
         if split["requests"] is None:
