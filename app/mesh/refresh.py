@@ -307,7 +307,7 @@ class _Step:
                 new = mesh_pod(found, backing.get(name, ()))
                 old = self._memory.pods.get(name)
                 pods[name] = old if old == new else new
-        return _old_if_equal(self._memory.pods, pods), repeated
+        return self._memory.pods if self._memory.pods == pods else pods, repeated
 
     def _affected_pods(
         self, states: Mapping[Name, ServiceState], reshaped: AbstractSet[Name]
@@ -321,8 +321,7 @@ class _Step:
                 found |= {(name[0], pod) for pod in state.pods} if state else set()
         # A selector may move to another Pod of the account: the Service has the same shape then.
         for name in states.keys() & self._memory.states.keys():
-            moved = states[name].pods ^ self._memory.states[name].pods
-            found |= {(name[0], pod) for pod in moved}
+            found |= {(name[0], p) for p in states[name].pods ^ self._memory.states[name].pods}
         return {name for name in found if name[0] in self._monitored}
 
     def _workloads(self, pods: Mapping[Name, MeshPod]) -> Workloads:
@@ -395,9 +394,3 @@ def _services_by_pod(states: Mapping[Name, ServiceState]) -> dict[Name, list[Ser
         for pod in state.pods:
             found.setdefault((namespace, pod), []).append(state)
     return found
-
-
-def _old_if_equal(
-    old: Mapping[Name, MeshPod], new: Mapping[Name, MeshPod]
-) -> Mapping[Name, MeshPod]:
-    return old if old == new else new
