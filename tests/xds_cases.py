@@ -464,7 +464,7 @@ def ingress() -> Case:
         tls=False,
         client_certificate=False,
         service=web,
-        chains=(IngressChain(service=web, fqdn=web.fqdn()),),
+        chains=(IngressChain(service=web, own_names=(web.fqdn(),)),),
         rules=(
             IngressRule(
                 match=HttpMatch(path="/open/.*", methods=("GET",)),

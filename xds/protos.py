@@ -127,6 +127,7 @@ from envoy.extensions.filters.network.ratelimit.v3.rate_limit_pb2 import (
 )
 from envoy.extensions.filters.network.rbac.v3.rbac_pb2 import RBAC as NetworkRbac  # noqa: N811
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import (
+    ON_DOWNSTREAM_DATA,
     ON_DOWNSTREAM_TLS_HANDSHAKE,
     TcpProxy,
 )

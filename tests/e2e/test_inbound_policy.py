@@ -5,6 +5,7 @@ data-plane 4.2, 4.4, 5.5, 6 and 9.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -206,3 +207,16 @@ def test_tcp_in_permissive_mode_greets_any_mesh_identity(server: Pod) -> None:
     serve_tcp(server)
     with peer(server, THIEF, 2525) as connection:
         assert connection.recv(100) == b"220 welcome"
+
+
+def test_application_does_not_greet_who_is_denied_in_permissive_mode(server: Pod, app: App) -> None:
+    chain = replace(xds_cases.inbound_tcp(TCP), permissions=None, denied=xds_cases.peers(THIEF))
+    feed(server, Inbound(http=(), tcp=(chain,)))
+    with peer(server, THIEF, 2525) as connection:
+        connection.sendall(b"EHLO")
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert everything(connection) == b""
+    assert app.greetings == 0
+    with peer(server, BUYER, 2525) as connection:
+        connection.sendall(b"EHLO")
+        assert everything(connection) == b"220 welcome"

@@ -42,7 +42,7 @@ def port(
     service: xds_cases.MeshService, *rules: IngressRule, tls: bool, **more: object
 ) -> IngressPort:
     names = more.pop("server_names", ())
-    chain = IngressChain(service=service, fqdn=service.fqdn(), server_names=names)  # type: ignore[arg-type]
+    chain = IngressChain(service=service, own_names=(service.fqdn(),), server_names=names)  # type: ignore[arg-type]
     values = {"client_certificate": tls, "normalize_paths": True, **more}
     return IngressPort(
         target=service.target,

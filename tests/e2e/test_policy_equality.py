@@ -186,7 +186,8 @@ class Client:
 
     def _connect(self, question: Question) -> Verdict:
         """A refused certificate shows when reading, a missing chain in the handshake."""
-        with contextlib.suppress(ConnectionResetError), self._dial(question) as connection:
+        with contextlib.suppress(ConnectionError, ssl.SSLError), self._dial(question) as connection:
+            connection.sendall(b"hello?")  # a denied client is known by its first byte
             if everything(connection) == b"hello":
                 return Verdict.ALLOWED
         return Verdict.CLOSED

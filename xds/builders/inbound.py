@@ -19,6 +19,7 @@ from xds.policy.limits import ExternalAuthorization
 from xds.policy.proxy import TlsParameters
 from xds.policy.traffic import Inbound, InboundHttp, InboundHttpPort, InboundTcp, TcpPermission
 from xds.protos import (
+    ON_DOWNSTREAM_DATA,
     ON_DOWNSTREAM_TLS_HANDSHAKE,
     Filter,
     FilterChain,
@@ -124,9 +125,14 @@ def _tcp_proxy(served: InboundTcp) -> Filter:
         cluster=names.local_cluster(served.service),
         access_log=[telemetry.stdout_log()],
     )
+    # The handshake lets every mesh identity in, and who is denied is known by its first byte only:
+    # until then the application must not be asked, or it would greet whom it must not know.
+    if served.denied and served.permissions is None:
+        proxy.upstream_connect_mode = ON_DOWNSTREAM_DATA
+        proxy.max_early_data_bytes.value = _EARLY_BYTES
     # While a shared service is asked, the handshake may end before the proxy is begun, which would
     # then close the connection. Bytes pass after the handshake only, in either mode.
-    if served.connections.shared is None:
+    elif served.connections.shared is None:
         proxy.upstream_connect_mode = ON_DOWNSTREAM_TLS_HANDSHAKE
         proxy.max_early_data_bytes.value = _EARLY_BYTES
     return Filter(name="envoy.filters.network.tcp_proxy", typed_config=pack(proxy))

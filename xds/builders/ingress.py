@@ -40,7 +40,7 @@ from xds.resource import Resource, ResourceKind
 def chains(
     port: IngressPort, filters: RequestFilters, parameters: TlsParameters
 ) -> Iterator[FilterChain]:
-    """The chains of the port; TLS without server names has one more, for the service's own.
+    """The chains of the port; TLS without server names has one more, for the mesh's own.
 
     Envoy looks no further once the mesh's chain of that name has matched, but for ALPN.
     """
@@ -86,8 +86,8 @@ def build_ingress_routes(port: IngressPort) -> Resource:
 
 def _named(port: IngressPort, chain: IngressChain) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "", chain.server_names
-    if port.tls and not chain.server_names:
-        yield "_fqdn", (chain.fqdn,)
+    if port.tls and chain.own_names and not chain.server_names:
+        yield "_fqdn", chain.own_names
 
 
 def _match(port: IngressPort, server_names: Iterable[str]) -> FilterChainMatch:

@@ -29,7 +29,8 @@ class IngressChain:
     """Connections to one served service."""
 
     service: MeshService
-    fqdn: str
+    own_names: tuple[str, ...] = ()
+    """TLS without server names: what mesh clients ask for on this port, and gateways may, too."""
     server_names: tuple[str, ...] = ()
     """TLS: names the gateway may ask for; empty: any, and the service's own."""
 

@@ -19,7 +19,7 @@ from app.mesh.policies.limits import ServerLimits, server_limits
 from app.mesh.snapshot import MeshSnapshot
 from xds.policy.http import ANY_PATH
 from xds.policy.identity import ServiceIdentity
-from xds.policy.service import MeshService
+from xds.policy.service import MeshService, Protocol
 from xds.policy.traffic import (
     Inbound,
     InboundHost,
@@ -188,6 +188,8 @@ def _tcp_chain(
         permissions = without_denied(granted, denied)
         if not permissions:
             return
+    elif denied and service.protocol is Protocol.TCP_SERVER_FIRST:
+        return  # its greeting would reach who is denied: nothing of a client comes before it
     yield InboundTcp(
         service=service,
         server_name=service.fqdn(snapshot.dns_suffix),

@@ -7,7 +7,7 @@ rules: behind it is one application. Specification: data-plane 4.7 and 5.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from app.mesh.catalog.access import canonical_order
 from app.mesh.policies.ingress import Grants
@@ -24,26 +24,30 @@ def compile_ingress(
 ) -> tuple[IngressPort, ...]:
     """What gateways may send to a workload that backs the services; sorted by target."""
     found: dict[tuple[int, bool, bool], list[_Served]] = {}
-    for service in sorted(services):
+    services = sorted(services)
+    for service in services:
         grant = grants.get((service.parent, service.target))
         if grant is not None and not service.subdomain:
             key = (service.target, grant.tls, grant.client_certificate)
             found.setdefault(key, []).append((service, grant))
-    return tuple(_ports(found, dns_suffix))
+    own: dict[int, list[str]] = {}
+    for service in services:
+        own.setdefault(service.target, []).append(service.fqdn(dns_suffix))
+    return tuple(_ports(found, own))
 
 
 def _ports(
-    found: dict[tuple[int, bool, bool], list[_Served]], dns_suffix: str
+    found: dict[tuple[int, bool, bool], list[_Served]], own: Mapping[int, Sequence[str]]
 ) -> Iterator[IngressPort]:
     """A target's TLS asks for certificates, where two Services want it both ways."""
     done: set[tuple[int, bool]] = set()
     for target, secure, checked in sorted(found, key=lambda key: (key[0], key[1], not key[2])):
         if (target, secure) not in done:
             done.add((target, secure))
-            yield _port(found[target, secure, checked], dns_suffix)
+            yield _port(found[target, secure, checked], own[target])
 
 
-def _port(served: Sequence[_Served], dns_suffix: str) -> IngressPort:
+def _port(served: Sequence[_Served], own: Iterable[str]) -> IngressPort:
     service, grant = served[0]
     rules = _rules(found for _, found in served)
     return IngressPort(
@@ -51,14 +55,15 @@ def _port(served: Sequence[_Served], dns_suffix: str) -> IngressPort:
         tls=grant.tls,
         client_certificate=grant.client_certificate,
         service=service,
-        chains=tuple(_chains(served, dns_suffix)),
+        chains=tuple(_chains(served, own)),
         rules=rules,
         normalize_paths=any(rule.match.path != ANY_PATH for rule in rules),
     )
 
 
-def _chains(served: Sequence[_Served], dns_suffix: str) -> Iterator[IngressChain]:
+def _chains(served: Sequence[_Served], own: Iterable[str]) -> Iterator[IngressChain]:
     """One chain per service; a server name, or none, is the first one's that has it."""
+    named = {name for _, grant in served for name in grant.server_names}
     taken: set[str] = set()
     seen: set[str] = set()
     for service, grant in served:
@@ -68,7 +73,8 @@ def _chains(served: Sequence[_Served], dns_suffix: str) -> Iterator[IngressChain
             continue
         seen.add(service.parent)
         taken.update(free or ("",))
-        yield IngressChain(service=service, fqdn=service.fqdn(dns_suffix), server_names=free)
+        left = () if free else tuple(dict.fromkeys(name for name in own if name not in named))
+        yield IngressChain(service=service, own_names=left, server_names=free)
 
 
 def _rules(grants: Iterable[IngressGrant]) -> tuple[IngressRule, ...]:

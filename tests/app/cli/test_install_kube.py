@@ -32,6 +32,7 @@ KINDS = {
     "PodDisruptionBudget": "/apis/policy/v1beta1/namespaces/{}/poddisruptionbudgets",
 }
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+DEFINITIONS_COUNT = len(list((Path(__file__).parents[3] / "manifests" / "crds").glob("*.yaml")))
 OWN_OF_KUBERNETES = {"default", "kube-root-ca.crt"}
 
 
@@ -71,7 +72,7 @@ def new_namespace(server: KubeServer, name: str, **metadata: Any) -> str:
 def test_kubectl_takes_the_manifests_as_they_are(osm: Osm) -> None:
     kubectl(osm.server, "apply", "-k", str(ROOT / "manifests"))
     assert objects_of(osm.server) == INSTALLED
-    assert len(osm.server.call("GET", DEFINITIONS)["items"]) == 12
+    assert len(osm.server.call("GET", DEFINITIONS)["items"]) == DEFINITIONS_COUNT
 
 
 def test_kubectl_takes_what_a_dry_run_prints(osm: Osm) -> None:
@@ -221,9 +222,9 @@ def test_uninstalling_leaves_no_webhook_and_no_key(osm: Osm) -> None:
 def test_definitions_go_where_that_is_asked_for(osm: Osm) -> None:
     kubectl(osm.server, "apply", "-k", str(ROOT / "manifests"))
     osm.done("uninstall", "mesh", "--force")
-    assert len(osm.server.call("GET", DEFINITIONS)["items"]) == 12
+    assert len(osm.server.call("GET", DEFINITIONS)["items"]) == DEFINITIONS_COUNT
     told = osm.done("uninstall", "mesh", "--force", "--delete-cluster-wide-resources")
-    assert told.count("Deleted definition") == 12
+    assert told.count("Deleted definition") == DEFINITIONS_COUNT
     until(lambda: osm.server.call("GET", DEFINITIONS)["items"] == [], "the end of all definitions")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from http import HTTPStatus
+from urllib.error import HTTPError
 
 import pytest
 from kube_server import ADMIN_TOKEN, KubeServer
@@ -47,7 +49,11 @@ def pod(kube: KubeServer, namespace: str, name: str) -> PodPort:
     account_path = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     names = [item["metadata"]["name"] for item in kube.call("GET", account_path)["items"]]
     if "default" not in names:
-        account(kube, namespace, "default")
+        try:
+            account(kube, namespace, "default")
+        except HTTPError as error:
+            if error.code != HTTPStatus.CONFLICT:  # the controller was faster
+                raise
     kube.call("POST", path, body)
     return PodPort(namespace=namespace, pod=name, port=15000)
 

@@ -1,7 +1,6 @@
 """The arbiter's Pod, for tests of limits that a shared service counts and of authorisation."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ spec:
       terminationGracePeriodSeconds: 0
       containers:
         - name: arbiter
-          command: [PYTHON, -u, /app/arbiter.py, "7000", "7001"]
+          command: [*PYTHON, -u, /app/arbiter.py, "7000", "7001"]
           ports: [{containerPort: 7000}, {containerPort: 7001}]
           readinessProbe: {tcpSocket: {port: 7001}, periodSeconds: 1}
           volumeMounts: [{name: app, mountPath: /app}]
@@ -62,7 +61,7 @@ def arbiter(mesh: PolicyMesh) -> Iterator[None]:
         "metadata": {"name": "arbiter", "namespace": "outside"},
         "data": {"arbiter.py": SCRIPT.read_text()},
     }
-    text = OBJECTS.replace("PYTHON", sys.executable) + "---\n" + yaml.safe_dump(script)
+    text = OBJECTS.replace("*PYTHON", ", ".join(mesh.python)) + "---\n" + yaml.safe_dump(script)
     with mesh.apply(text, "arbiter.yaml"):
         mesh.wait(lambda: mesh.has_ready("arbiter"), SECONDS)
         yield

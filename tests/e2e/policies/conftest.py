@@ -7,15 +7,16 @@
 from collections.abc import Iterator
 
 import pytest
-from e2e.policies.policy_mesh import PolicyMesh
+from e2e.policies.policy_mesh import PolicyMesh, pod_python
 
 
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyMesh]:
     """The mesh is up, permissive, without egress, and no policy is in force."""
-    found = PolicyMesh(tmp_path_factory.mktemp("policies"))
-    try:
-        found.up()
-        yield found
-    finally:
-        found.down()
+    with pod_python() as python:
+        found = PolicyMesh(tmp_path_factory.mktemp("policies"), python)
+        try:
+            found.up()
+            yield found
+        finally:
+            found.down()

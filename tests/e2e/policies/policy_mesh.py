@@ -7,9 +7,12 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -79,10 +82,34 @@ class Answer:
         return found
 
 
+@contextmanager
+def pod_python() -> Iterator[list[str]]:
+    """The command of a Python with the project's packages that Pods see, wherever the checkout is.
+
+    /tmp of a Pod is its own, so packages of a checkout below it are linked where Pods see them.
+    """
+    packages = sysconfig.get_path("purelib")
+    with tempfile.TemporaryDirectory(prefix="osm-tests-", dir="/var/lib") as folder:
+        Path(folder).chmod(0o755)
+        site = Path(folder, "site")
+        shutil.copytree(packages, site, copy_function=_link, symlinks=True)
+        python = str(Path(sys.executable).resolve())
+        yield ["env", f"PYTHONPATH={site}", "PYTHONDONTWRITEBYTECODE=1", python]
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 class PolicyMesh:
     """One ``osm standalone up`` over a folder of its own."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, python: list[str]) -> None:
+        """``python`` is a command that Pods can run, with the project's packages."""
+        self.python = python
         self.name = f"p{uuid.uuid4().hex[:8]}"
         self.folder = root / "objects"
         self.folder.mkdir()

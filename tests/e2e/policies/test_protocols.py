@@ -1,7 +1,6 @@
 """What a client speaks arrives at the server: HTTP/1.1, HTTP/2, gRPC and WebSocket, end to end."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +29,7 @@ spec:
       terminationGracePeriodSeconds: 0
       containers:
         - name: speaker
-          command: [PYTHON, -u, /app/speaker.py, "7000", "7001"]
+          command: [*PYTHON, -u, /app/speaker.py, "7000", "7001"]
           ports: [{containerPort: 7000}, {containerPort: 7001}]
           readinessProbe: {tcpSocket: {port: 7001}, periodSeconds: 1}
           volumeMounts: [{name: app, mountPath: /app}]
@@ -56,7 +55,7 @@ def speaking(mesh: PolicyMesh) -> Iterator[PolicyMesh]:
         "metadata": {"name": "speaker", "namespace": "shop"},
         "data": {"speaker.py": (HERE / "speaker.py").read_text()},
     }
-    text = OBJECTS.replace("PYTHON", sys.executable) + "---\n" + yaml.safe_dump(script)
+    text = OBJECTS.replace("*PYTHON", ", ".join(mesh.python)) + "---\n" + yaml.safe_dump(script)
     with mesh.apply(text, "speaker.yaml"):
         mesh.wait(lambda: ask(mesh, "--http1.1") == "HTTP/1.1", SECONDS)
         mesh.wait(lambda: call(mesh, "echo") == ["ann"], SECONDS)
@@ -71,8 +70,8 @@ def ask(mesh: PolicyMesh, version: str) -> str:
 
 def call(mesh: PolicyMesh, *words: str) -> list[str]:
     """What a gRPC client in the buyer's Pod hears; the status where it fails."""
-    script = str(HERE / "speaking_client.py")
-    found: list[str] = json.loads(mesh.exec("buyer", sys.executable, script, *words))
+    script = (HERE / "speaking_client.py").read_text()
+    found: list[str] = json.loads(mesh.exec("buyer", *mesh.python, "-c", script, *words))
     return found
 
 

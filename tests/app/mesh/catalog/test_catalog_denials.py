@@ -87,3 +87,12 @@ def test_denied_connections_in_permissive_mode() -> None:
 def test_port_denied_to_everybody_has_no_chain(*, permissive: bool) -> None:
     denials = snapshots.denial(None, ports=[9090])
     assert served(denials, permissive=permissive).tcp == ()
+
+
+def test_port_that_greets_is_closed_where_anybody_is_denied_in_permissive_mode() -> None:
+    mail = snapshots.service("shop/cart", 25, 2525, "tcp-server-first")
+    view = snapshots.view(mail, accounts=["shop/cart"])
+    for denials, served_ports in (([], [2525]), ([snapshots.denial("shop/ann", ports=None)], [])):
+        found = snapshots.mesh(view, denials={"shop/cart": tuple(denials)}, permissive=True)
+        inbound = compile_inbound(found, snapshots.identity("shop/cart"), (mail,))
+        assert [one.service.target for one in inbound.tcp] == served_ports

@@ -38,7 +38,8 @@ def compiled(*grants: IngressGrant) -> tuple[IngressPort, ...]:
 
 
 def chain(service: Any, *server_names: str) -> IngressChain:
-    return IngressChain(service=service, fqdn=service.fqdn(), server_names=server_names)
+    own = () if server_names else tuple(sorted(one.fqdn() for one in (WEB, ALIAS)))
+    return IngressChain(service=service, own_names=own, server_names=server_names)
 
 
 def rule(match: HttpMatch = ANY_REQUEST, **changes: Any) -> IngressRule:
