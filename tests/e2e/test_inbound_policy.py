@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 import xds_cases
 import xds_certificates
-from envoy_harness.pod import Pod, everything, pod
+from envoy_harness.pod import Pod, everything, pod, say
 from envoy_harness.tls import client_context, http_request, read_request
 
 from xds.policy.http import ANY_REQUEST, HeaderMatch, HttpMatch
@@ -45,7 +45,7 @@ class App:
 
     def answer_tcp(self, connection: socket.socket) -> None:
         self.greetings += 1
-        connection.sendall(b"220 welcome")
+        say(connection, b"220 welcome")
 
 
 @pytest.fixture

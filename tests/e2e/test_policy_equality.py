@@ -21,7 +21,7 @@ import pytest
 import snapshots
 import xds_cases
 import xds_certificates
-from envoy_harness.pod import Pod, everything, pod
+from envoy_harness.pod import Pod, everything, pod, say
 from envoy_harness.tls import client_context, read_request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -151,7 +151,7 @@ def answer_http(connection: socket.socket) -> None:
 
 
 def answer_tcp(connection: socket.socket) -> None:
-    connection.sendall(b"hello")
+    say(connection, b"hello")
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,15 @@ AS_ENVOY = ["setpriv", "--reuid", ENVOY_UID, "--regid", ENVOY_UID, "--clear-grou
 Answer = Callable[[socket.socket], None]
 
 
+def say(connection: socket.socket, text: bytes) -> None:
+    """The peer has the text and the end; what it sends is read, or closing would reset it all."""
+    connection.sendall(text)
+    connection.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError):
+        while connection.recv(4096):
+            pass
+
+
 class Pod:
     """What a test does inside the pod."""
 
