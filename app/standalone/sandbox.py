@@ -136,7 +136,8 @@ def execute(argv: list[str], environment: dict[str, str], user: str) -> None:
     """Never returns: looks the program up as a shell does, and says in words why it cannot run."""
     os.umask(0o022)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; exec would hand that on
+    # Python ignores some, a shell those of what it starts in the background; exec hands that on.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT):
         signal.signal(ignored, signal.SIG_DFL)
     program = argv[0]
     search = ("",) if "/" in program else environment["PATH"].split(":")
